@@ -1,0 +1,80 @@
+"""The contracts between the world of tensors and the world of volumes.
+
+Shapes: B batch, C channels, *S two or three spatial axes. Axes run in the order (R, A, S), so a
+network never sees an affine; millimetres and orientation stay with ``geometry``.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Mode = Literal["regress", "sample", "mc"]
+Randn = Callable[[Tensor], Tensor]  # like torch.randn_like: unit normal noise of that shape
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> estimate of the clean image
+
+# Output channels of the networks by head. "ct" lies in [-1, 1] of the bundle's HU range; the
+# masks are logits over anatomy.CLASSES; "centre" is the logit of a body-centre heatmap;
+# "offset" points to the centre of the voxel's own vertebral body, in units of 50 mm.
+HEADS: dict[str, int] = {"ct": 1, "classes": 10, "centre": 1, "offset": 3}
+OFFSET_MM = 50.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method sees in one training step. Everything that is not known is None."""
+
+    condition: Tensor  # (B, C, *S), the network's input
+    inside: Tensor  # (B, 1, *S), 1 where the loss counts (field of view, validity), else 0
+    target: Tensor | None = None  # (B, 1, *S), CT in [-1, 1]
+    near_bone: Tensor | None = None  # (B, 1, *S), 1 within 10 mm of bone, else 0
+    classes: Tensor | None = None  # (B, *S) uint8, anatomy.CLASSES or one of anatomy.CLASS_*
+    centre: Tensor | None = None  # (B, 1, *S) in [0, 1], body-centre heatmap
+    offset: Tensor | None = None  # (B, 3, *S), units of OFFSET_MM, NaN where there is no vertebra
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with every tensor on `device`."""
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: v.to(device, non_blocking=True) for k, v in held.items() if v is not None}
+        return replace(self, **moved)
+
+
+class Method(Protocol):
+    """A way to turn MR into something: its networks, its losses, its prediction.
+
+    Implementations are ``nn.Module``s registered in ``methods.registry``; nothing outside a
+    method's own file knows its name.
+    """
+
+    ndim: int  # 2 or 3
+    parts: tuple[str, ...]  # names of sub-modules with an optimiser of their own
+    modes: tuple[Mode, ...]  # what `translate` offers; "regress" is one call without noise
+    heads: tuple[str, ...]  # keys of HEADS, in channel order of `predict`
+    in_channels: int
+    divisor: int  # spatial sizes must be multiples of this
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """Yield (part, loss); the trainer steps that part's optimiser after each."""
+        ...
+
+    def predict(self, condition: Tensor) -> Tensor:
+        """One call without noise: (B, C, *S) -> (B, sum of HEADS, *S)."""
+        ...
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+        """Clean CT estimated from x = ct + sigma * noise; only where "sample" is in modes."""
+        ...
+
+    def sample(
+        self, denoise: Denoise, like: Tensor, steps: int | None, randn: Randn
+    ) -> Tensor:
+        """Run this method's sampler with any `denoise` (a tile's or a whole volume's)."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Turns a CT, or what a translator knows about it, into vertebra and subregion masks."""
+
+    name: str
