@@ -5,7 +5,7 @@
     SpinectError                what is wrong, the value found, and what to do; one line
     +-- InputError              a file or array that cannot be used as asked
     |   +-- ImageError          not an image, not 3D, constant, NaN, RGB, wrong modality
-    |   +-- GeometryError       singular or sheared affine, spacing out of range, grids that disagree
+    |   +-- GeometryError       singular or sheared affine, bad spacing, grids that disagree
     |   +-- LandmarkError       missing, duplicate, collinear or mirrored landmarks
     |   +-- LabelError          labels that no scheme explains
     +-- ConfigError             a config, field or option that does not fit
@@ -52,7 +52,7 @@ class BundleError(SpinectError):
 
 
 class OutputError(SpinectError):
-    """An output that cannot be written: no permission, disk full, it exists, or two share a name."""
+    """An output that cannot be written: no permission, disk full, it exists, a name clash."""
 
 
 class ResourceError(SpinectError):

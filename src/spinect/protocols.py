@@ -67,9 +67,7 @@ class Method(Protocol):
         """Clean CT estimated from x = ct + sigma * noise; only where "sample" is in modes."""
         ...
 
-    def sample(
-        self, denoise: Denoise, like: Tensor, steps: int | None, randn: Randn
-    ) -> Tensor:
+    def sample(self, denoise: Denoise, like: Tensor, steps: int | None, randn: Randn) -> Tensor:
         """Run this method's sampler with any `denoise` (a tile's or a whole volume's)."""
         ...
 

@@ -56,7 +56,7 @@ class Grid:
 
     @property
     def plane(self) -> str:
-        """"sagittal", "coronal", "axial" by the thickest axis, or "isotropic" within 25 %."""
+        """ "sagittal", "coronal", "axial" by the thickest axis, or "isotropic" within 25 %."""
         spacing = self.spacing
         if spacing.max() < 1.25 * np.median(spacing):
             return "isotropic"
