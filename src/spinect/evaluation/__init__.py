@@ -1,0 +1,1 @@
+"""The judge: compares volumes, whoever made them. Imports neither methods nor training."""
