@@ -1,0 +1,42 @@
+# make demo       the main job on a phantom: MR -> synthetic CT -> masks -> report in demo/
+# make test       checks and every fast test            make test-slow   the slow ones
+# make bench      the CPU benchmarks                    make docs        the site into site/
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test test-slow check bench docs clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"spinect needs Python 3.11 or newer, this is {v.major}.{v.minor}; call: make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,render,dicom,dev]'
+	@touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/spinect demo -o demo --overwrite
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell src tests benchmarks docs configs README.md CHANGELOG.md CONTRIBUTING.md
+
+test: check
+	$(BIN)/pytest -m "not slow" -n 2
+
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf site build dist demo .mypy_cache .ruff_cache .pytest_cache
