@@ -1,4 +1,4 @@
-"""Imports run one way: this reads every import of the package and fails on an arrow that runs up."""
+"""Imports run one way: every import is read, and an arrow that runs up fails."""
 
 import ast
 from pathlib import Path
