@@ -1,0 +1,125 @@
+"""The main job on the ten test phantoms: Dice on the native grid and at 1 mm, HU error near bone.
+
+    python benchmarks/main_job.py [--out FOLDER] [--region lumbar] [--subjects 10]
+
+Seeds 1,000,000 and following; half T1w, half T2w, 0.6 mm in plane, 4 mm slices. Phantom data.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from common import publish, run_spinect, table
+
+from spinect.evaluation.image import mae, near_bone, oracle_floor
+from spinect.evaluation.overlap import CaseScore, score_case
+from spinect.geometry.resample import resample
+from spinect.io import read
+
+FIRST_SEED = 1_000_000
+
+
+def make_phantoms(folder: Path, subjects: int, region: str) -> None:
+    """Write the test phantoms once."""
+    if not (folder / "participants.tsv").exists():
+        command = [sys.executable, "-m", "spinect", "phantom", str(folder)]
+        command += ["--subjects", str(subjects), "--seed", str(FIRST_SEED), "--region", region]
+        subprocess.run([*command, "--contrast", "T1w,T2w", "--motion", "none"], check=True)
+
+
+def scans(folder: Path, subjects: int) -> list[Path]:
+    """One scan for each subject: the first half T1w, the second half T2w."""
+    found = []
+    for index in range(subjects):
+        subject = f"sub-{FIRST_SEED + index}"
+        contrast = "T1w" if index < (subjects + 1) // 2 else "T2w"
+        found.append(folder / subject / "anat" / f"{subject}_{contrast}.nii.gz")
+    return found
+
+
+def score(scan: Path, out: Path) -> dict[str, object]:
+    """All figures of one subject."""
+    subject, contrast = scan.name.removesuffix(".nii.gz").split("_")
+    truth = scan.parents[2] / "derivatives" / "truth" / subject
+    stem = f"{subject}_{contrast}"
+    row: dict[str, object] = {"subject": stem}
+    true: dict[tuple[str, str], object] = {}
+    for space, true_stem, own in (
+        ("native", f"{subject}_space-{contrast}", stem),
+        ("iso", f"{subject}_space-iso", f"{stem}_space-iso"),
+    ):
+        files = [f"desc-{kind}_dseg.nii.gz" for kind in ("vertebrae", "subregions")]
+        wanted = [read(truth / f"{true_stem}_{f}", "labels") for f in files]
+        got = [read(out / f"{own}_{f}", "labels") for f in files]
+        if space == "iso":  # both against the 1 mm truth, on the truth's own grid
+            got = [resample(g, wanted[0].grid) for g in got]
+        result: CaseScore = score_case(got[0], got[1], wanted[0], wanted[1])
+        true[space, "v"], true[space, "s"] = wanted
+        row |= {
+            f"{space} vertebra": result.vertebra_dice,
+            f"{space} posterior": result.posterior_dice,
+            f"{space} body": result.body_dice,
+            f"{space} NSD 1 mm": float(np.mean([v.nsd_1mm for v in result.vertebrae])),
+            f"{space} signed mm": float(np.nanmean([v.signed_mm for v in result.vertebrae])),
+            f"{space} identified": result.identified,
+            f"{space} spurious": result.spurious,
+            f"{space} wrong level": result.wrong_level,
+        }
+    native_v, native_s = true["native", "v"], true["native", "s"]
+    iso_v, iso_s = true["iso", "v"], true["iso", "s"]
+    up = score_case(resample(native_v, iso_v.grid), resample(native_s, iso_v.grid), iso_v, iso_s)
+    down = score_case(
+        resample(iso_v, native_v.grid), resample(iso_s, native_v.grid), native_v, native_s
+    )
+    row |= {
+        "ceiling native vertebra": down.vertebra_dice,
+        "ceiling native posterior": down.posterior_dice,
+        "ceiling iso vertebra": up.vertebra_dice,
+        "ceiling iso posterior": up.posterior_dice,
+    }
+    true_ct = read(truth / f"{subject}_space-iso_ct.nii.gz", "ct")
+    tissue = read(truth / f"{subject}_space-iso_desc-tissue_dseg.nii.gz", "labels")
+    synthetic = read(out / f"{stem}_space-iso_desc-synth_ct.nii.gz", "ct")
+    synthetic = resample(synthetic, true_ct.grid)
+    near = near_bone(iso_v.data > 0, true_ct.grid.spacing)
+    row["MAE near bone HU"] = mae(synthetic.data, true_ct.data, near)
+    row["oracle floor HU"] = oracle_floor(tissue.data, true_ct.data, near)
+    record = json.loads((out / f"{stem}_run.json").read_text())
+    row["seconds"] = float(sum(record["seconds"].values()))
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/main_job"))
+    parser.add_argument("--region", default="lumbar")
+    parser.add_argument("--subjects", type=int, default=10)
+    parser.add_argument("--options", default="", help="further options of `spinect run`")
+    args = parser.parse_args()
+    phantoms = args.out / f"phantoms-{args.region}-{args.subjects}"
+    make_phantoms(phantoms, args.subjects, args.region)
+    files = scans(phantoms, args.subjects)
+    results = args.out / f"results-{args.region}"
+    run_spinect(files, results, *shlex.split(args.options))
+    rows = [score(f, results) for f in files]
+    columns = [k for k in rows[0] if k != "subject"]
+    parts = []
+    for title, keys in {
+        "Native grid": [k for k in columns if "native" in k],
+        "1 mm grid": [k for k in columns if "iso " in k],
+        "HU and time": ["MAE near bone HU", "oracle floor HU", "seconds"],
+    }.items():
+        lines = [[r["subject"], *[r[k] for k in keys]] for r in rows]
+        mean = ["**mean**", *[float(np.mean([float(r[k]) for r in rows])) for k in keys]]
+        sd = ["SD", *[float(np.std([float(r[k]) for r in rows], ddof=1)) for k in keys]]
+        parts.append(f"## {title}\n\n" + table(["subject", *keys], [*lines, mean, sd]))
+    title = f"Main job on {args.subjects} {args.region} test phantoms"
+    publish(f"main_job_{args.region}", title, "Phantom data.\n\n" + "\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
