@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import publish, run_spinect, table
 
+from common import publish, run_spinect, table
 from spinect.evaluation.image import mae, near_bone, oracle_floor
 from spinect.evaluation.overlap import CaseScore, score_case
 from spinect.geometry.resample import resample
