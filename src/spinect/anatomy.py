@@ -4,6 +4,7 @@ The numbering is the one of the VerSe / SPINEPS family: 1-7 C1-C7, 8-19 T1-T12, 
 20-25 L1-L6, 26 S1, 29-32 S2-S5, 27 coccyx; subregions 41-50, cord 60, canal 61, disc 100.
 """
 
+import colorsys
 from typing import Final
 
 import numpy as np
@@ -39,6 +40,20 @@ SUBREGIONS: Final[dict[int, str]] = {
 }
 POSTERIOR: Final[tuple[int, ...]] = tuple(range(41, 49))
 BODY: Final[tuple[int, ...]] = (49, 50)
+
+_GOLDEN: Final = 0.381966  # share of the colour wheel between neighbours: far apart, never equal
+
+
+def _colour(place: int) -> tuple[int, int, int]:
+    hue, lightness = (0.55 + place * _GOLDEN) % 1, (0.58, 0.66, 0.52)[place % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+# Red, green, blue (0-255) of every id: vertebrae head to feet, then subregions.
+COLOURS: Final[dict[int, tuple[int, int, int]]] = {
+    number: _colour(place) for place, number in enumerate((*ORDER, *SUBREGIONS))
+}
 
 # What the mask heads of the networks predict, in channel order. Left and right are one class
 # so that a mirrored image has mirrored classes; the sides are told apart afterwards.

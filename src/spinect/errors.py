@@ -10,6 +10,7 @@
     |   +-- LabelError          labels that no scheme explains
     +-- ConfigError             a config, field or option that does not fit
     +-- BundleError             unknown model, wrong hash, missing tensor, unsupported mode
+    +-- TrainingError           a training that diverged, or a run folder of another network
     +-- OutputError             unwritable or existing output, disk full, name clash
     +-- ResourceError           too little memory, time or disk for the smallest unit of work
     +-- ExternalToolError       a foreign segmenter failed or answered nonsense
@@ -49,6 +50,10 @@ class ConfigError(SpinectError):
 
 class BundleError(SpinectError):
     """An unknown model, a wrong hash, a missing tensor, or a mode the model does not offer."""
+
+
+class TrainingError(SpinectError):
+    """A training that diverged, or a run folder that belongs to another network."""
 
 
 class OutputError(SpinectError):
