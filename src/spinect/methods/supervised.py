@@ -1,0 +1,165 @@
+"""What the methods that answer in one call share: heads on one U-Net, and their losses."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NoReturn
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, NonNegativeInt, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from spinect.errors import BundleError, ConfigError
+from spinect.methods.losses import (
+    LossWeights,
+    centre_loss,
+    class_losses,
+    gradient_loss,
+    l1_loss,
+    offset_loss,
+)
+from spinect.nets.unet import UNet, channels_last
+from spinect.protocols import HEADS, Batch, Denoise, Mode, Randn
+
+Head = Literal["ct", "classes", "centre", "offset"]
+COARSE: tuple[Head, ...] = ("centre", "offset")  # smooth, so predicted on the body's cells
+
+_ONE_CALL = (
+    'this method answers in one call and offers the mode "regress" only; '
+    'for "sample" or "mc" take a bundle whose method is "diffusion"'
+)
+
+
+class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
+    """The U-Net's shape, in the same words for every method."""
+
+    channels: tuple[PositiveInt, ...] = (64, 96, 128, 160)  # features per level, finest first
+    blocks: tuple[NonNegativeInt, ...] = (1, 1, 2, 2)  # residual blocks per encoder level
+    decoder_blocks: tuple[NonNegativeInt, ...] = (1, 1, 1)  # the same on the way up
+    stem: PositiveInt = 2  # voxels per cell and axis; the body works on cells
+    head: PositiveInt = 16  # features of the fine head, the raw input among them
+
+    def build(self, ndim: int, in_channels: int, fine: int, coarse: int = 0, **rest: Any) -> UNet:
+        """A freshly initialised U-Net, its weights channels last; `rest` as in `UNet`."""
+        net = UNet(ndim, in_channels, fine, coarse, **self.model_dump(), **rest)
+        channels_last(net, ndim)
+        return net
+
+
+class SupervisedConfig(BaseModel, frozen=True, extra="forbid"):
+    """What a user may write under "method" for a method that answers in one call."""
+
+    ndim: Literal[2, 3] = 3
+    in_channels: PositiveInt = 1  # channels of the input image
+    heads: tuple[Head, ...] = ("classes", "centre", "offset")
+    network: NetworkConfig = NetworkConfig()
+    weights: LossWeights = LossWeights()
+
+    @field_validator("heads")
+    @classmethod
+    def _in_order(cls, heads: tuple[Head, ...]) -> tuple[Head, ...]:
+        if not heads or len(set(heads)) < len(heads):
+            raise ValueError(f"heads must be some of {', '.join(HEADS)}, each at most once")
+        return tuple(sorted(heads, key=list(HEADS).index))
+
+
+class Supervised(nn.Module):
+    """One U-Net with heads, trained on what each batch knows.
+
+    After each loss, `terms` holds its parts by name, detached, before weighting.
+    """
+
+    parts: tuple[str, ...] = ("network",)
+    modes: tuple[Mode, ...] = ("regress",)
+    offers: ClassVar[tuple[Mode, ...]] = ("regress",)
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
+
+    def __init__(self, config: SupervisedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.ndim: int = config.ndim
+        self.in_channels: int = config.in_channels
+        self.heads: tuple[str, ...] = config.heads
+        self.fine = tuple(h for h in config.heads if h not in COARSE)
+        self.coarse = tuple(h for h in config.heads if h in COARSE)
+        fine, coarse = (sum(HEADS[h] for h in some) for some in (self.fine, self.coarse))
+        self.network = config.network.build(
+            config.ndim, config.in_channels, fine, coarse, precise="ct" in config.heads
+        )
+        self.divisor = self.network.divisor
+        self.terms: dict[str, Tensor] = {}
+
+    def _outputs(self, condition: Tensor) -> dict[str, Tensor]:
+        """Output by head; those in COARSE on cells, the others on voxels."""
+        fine, coarse = self.network(condition)
+        parts = dict(zip(self.fine, fine.split([HEADS[h] for h in self.fine], dim=1), strict=True))
+        if coarse is not None:
+            cells = coarse.split([HEADS[h] for h in self.coarse], dim=1)
+            parts |= dict(zip(self.coarse, cells, strict=True))
+        return parts
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """Yield ("network", loss), the weighted sum over the heads that the batch can teach.
+
+        Raises:
+            ConfigError: The batch knows nothing that a head of this method predicts.
+        """
+        weights = self.config.weights
+        out = self._outputs(batch.condition)
+        with torch.autocast(batch.condition.device.type, enabled=False):  # sums need float32
+            terms = _terms(out, batch, weights)
+        if not terms:
+            raise ConfigError(
+                f"a training batch holds none of {', '.join(self.heads)}; "
+                "give the data source a target, or the method other heads"
+            )
+        self.terms = {name: term.detach() for name, (_, term) in terms.items()}
+        yield "network", torch.stack([weight * term for weight, term in terms.values()]).sum()
+
+    def predict(self, condition: Tensor) -> Tensor:
+        """(B, in_channels, *S) to (B, sum of HEADS, *S), float32, heads in order."""
+        out = self._outputs(condition)
+        mode = {2: "bilinear", 3: "trilinear"}[self.ndim]
+        size = condition.shape[2:]
+        voxels = [
+            F.interpolate(out[h].float(), size=size, mode=mode) if h in COARSE else out[h].float()
+            for h in self.heads
+        ]
+        return torch.cat(voxels, dim=1)
+
+    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor) -> NoReturn:  # noqa: ARG002
+        """Refused with a BundleError: there is no noise in this method."""
+        raise BundleError(_ONE_CALL)
+
+    def sample(
+        self,
+        denoise: Denoise,  # noqa: ARG002
+        like: Tensor,  # noqa: ARG002
+        steps: int | None,  # noqa: ARG002
+        randn: Randn,  # noqa: ARG002
+    ) -> NoReturn:
+        """Refused with a BundleError: there is no noise in this method."""
+        raise BundleError(_ONE_CALL)
+
+
+def _terms(
+    out: dict[str, Tensor], batch: Batch, weights: LossWeights
+) -> dict[str, tuple[float, Tensor]]:
+    """(weight, loss) by term, for the heads whose truth is in the batch."""
+    terms: dict[str, tuple[float, Tensor]] = {}
+    if "ct" in out and batch.target is not None:
+        ct = out["ct"].float()
+        weight = batch.inside
+        if batch.near_bone is not None:
+            weight = weight * (1 + (weights.near_bone - 1) * batch.near_bone)
+        terms["l1"] = weights.l1, l1_loss(ct, batch.target, weight)
+        terms["gradient"] = weights.gradient, gradient_loss(ct, batch.target, batch.inside)
+    if "classes" in out and batch.classes is not None:
+        entropy, dice = class_losses(out["classes"], batch.classes, batch.inside)
+        terms["cross_entropy"] = weights.classes, entropy
+        terms["dice"] = weights.classes, dice
+    if "centre" in out and batch.centre is not None:
+        loss = centre_loss(out["centre"], batch.centre, batch.inside, weights.peak)
+        terms["centre"] = weights.centre, loss
+    if "offset" in out and batch.offset is not None:
+        terms["offset"] = weights.offset, offset_loss(out["offset"], batch.offset, batch.inside)
+    return terms

@@ -1,0 +1,138 @@
+"""Pieces of the networks, for two and three spatial axes alike.
+
+Every piece acts on a bounded neighbourhood of each voxel: no statistic is taken over space, so
+what a network says about a voxel does not depend on the tile around it.
+"""
+
+import math
+from itertools import chain
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+Conv = nn.Conv2d | nn.Conv3d
+_EPS = 1e-6  # added to the mean square, in squared units of the features
+
+
+def conv(ndim: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> Conv:
+    """A convolution over `ndim` axes; an odd kernel with stride 1 keeps the size."""
+    padding = kernel // 2 if kernel % 2 else 0
+    if ndim == 2:
+        return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding)
+    return nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=padding)
+
+
+class _ChannelRMSNorm(torch.autograd.Function):
+    """y = x * r with r = 1 / sqrt(mean over channels of x**2 + eps).
+
+    Written out because automatic differentiation of the formula costs about ten times as much
+    as these passes on a CPU, and keeps three more copies of x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        norm = torch.linalg.vector_norm(
+            x, dim=1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)
+        )
+        r = norm.square_().div_(channels).add_(_EPS).rsqrt_().to(x.dtype)
+        y: Tensor = x * r
+        ctx.save_for_backward(y, r)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        y, r = ctx.saved_tensors
+        along = (grad * y).mean(dim=1, keepdim=True)
+        return torch.addcmul(grad, y, along, value=-1).mul_(r)
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Scale each voxel's channel vector to root mean square 1; shapes (B, C, *S) to the same.
+
+    Source: Zhang and Sennrich, arXiv 1910.07467, eq. 4, over channels only. There is no gain: a
+    convolution follows everywhere and holds it.
+    """
+    y: Tensor = _ChannelRMSNorm.apply(x)  # type: ignore[no-untyped-call]
+    return y
+
+
+def space_to_depth(x: Tensor, factor: int) -> Tensor:
+    """(B, C, *S) to (B, factor**n * C, *S / factor), channels in order (offset, C).
+
+    The copy runs over channels-last memory, where it moves whole voxels, and its result lies so.
+    """
+    batch, channels, *size = x.shape
+    n = len(size)
+    cells = [s // factor for s in size]
+    split = list(chain.from_iterable((s, factor) for s in cells))
+    order = (0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
+    x = x.movedim(1, -1).reshape(batch, *split, channels)
+    return x.permute(order).reshape(batch, *cells, factor**n * channels).movedim(-1, 1)
+
+
+def depth_to_space(x: Tensor, factor: int) -> Tensor:
+    """(B, factor**n * C, *S) to (B, C, *S * factor); the inverse of `space_to_depth`."""
+    batch, channels, *cells = x.shape
+    n = len(cells)
+    order = (0, *chain.from_iterable((1 + axis, 1 + n + axis) for axis in range(n)), 2 * n + 1)
+    x = x.movedim(1, -1).reshape(batch, *cells, *([factor] * n), channels // factor**n)
+    return x.permute(order).reshape(batch, *(s * factor for s in cells), -1).movedim(-1, 1)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(norm(x)))), the hidden channels scaled and shifted by an embedding.
+
+    The last convolution starts at zero, so that a deep network starts as a shallow one.
+
+    Args:
+        ndim: 2 or 3 spatial axes.
+        channels: Features in and out.
+        embedding: Length of the noise-level vector; 0 for none.
+    """
+
+    def __init__(self, ndim: int, channels: int, embedding: int = 0) -> None:
+        super().__init__()
+        self.first = conv(ndim, channels, channels, 3)
+        self.last = conv(ndim, channels, channels, 3)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+        self.modulate = nn.Linear(embedding, 2 * channels) if embedding else None
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """(B, C, *S) and (B, embedding) to (B, C, *S)."""
+        h = self.first(rms_norm(x))
+        if self.modulate is not None:
+            both = self.modulate(embedding).reshape(x.shape[0], -1, *[1] * (x.ndim - 2))
+            scale, shift = both.chunk(2, dim=1)
+            h = torch.addcmul(shift, h, 1 + scale)
+        change: Tensor = self.last(F.silu(h))
+        return x + change
+
+
+class NoiseEmbedding(nn.Module):
+    """Fourier features of a noise level, then two layers.
+
+    Args:
+        size: Length of the vector, even.
+        top: Highest frequency in cycles per unit of the level.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, size: int, top: float = 16.0) -> None:
+        super().__init__()
+        steps = torch.logspace(-2, math.log10(top), size // 2)
+        # Not saved: half-precision weights would round it.
+        self.register_buffer("frequencies", 2 * math.pi * steps, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """(B,) to (B, size)."""
+        angle = level[:, None].float() * self.frequencies
+        vector: Tensor = self.layers(torch.cat([angle.cos(), angle.sin()], dim=1))
+        return F.silu(vector)

@@ -1,0 +1,236 @@
+"""What every registered method must do, whatever it is; a new method inherits all of it."""
+
+import copy
+
+import pytest
+import torch
+
+from spinect.anatomy import CLASSES
+from spinect.errors import BundleError, ConfigError
+from spinect.methods.registry import build, config_model, describe, names
+from spinect.methods.translate import monte_carlo, translate
+from spinect.protocols import HEADS, Batch
+
+SMALL = {
+    "network": {"channels": (8, 12), "blocks": (1, 1), "decoder_blocks": (1,), "head": 8},
+}
+CASES = [(row["name"], ndim) for row in describe() for ndim in row["ndim"]]
+pytestmark = pytest.mark.parametrize(("name", "ndim"), CASES)
+
+
+def made(name, ndim, seed=0):
+    torch.manual_seed(seed)
+    return build(name, {**SMALL, "ndim": ndim})
+
+
+def batch_for(method, count=2):
+    """Something of everything that a batch may know, on sizes that are not all alike."""
+    generator = torch.Generator().manual_seed(1)
+    unit = method.divisor
+    size = (4 * unit, 3 * unit, 2 * unit)[: method.ndim]
+
+    def draw(channels):
+        return torch.rand(count, channels, *size, generator=generator)
+
+    condition = draw(method.in_channels)
+    target = (2 * condition[:, :1] - 1).clamp(-1, 1)
+    classes = (condition[:, 0] * len(CLASSES)).clamp(max=len(CLASSES) - 1).to(torch.uint8)
+    return Batch(
+        condition=condition,
+        inside=(draw(1) > 0.1).float(),
+        target=target,
+        near_bone=(draw(1) > 0.5).float(),
+        classes=classes,
+        centre=draw(1) ** 4,
+        offset=torch.where(draw(1) > 0.5, draw(3), torch.nan),
+    )
+
+
+def step(method, optimisers, batch):
+    """One update of every part, as the trainer does it; the losses by part."""
+    torch.manual_seed(3)
+    found = {}
+    for part, loss in method.losses(batch):
+        optimisers[part].zero_grad()
+        loss.backward()
+        optimisers[part].step()
+        found[part] = loss.item()
+    return found
+
+
+def optimisers_of(method, rate=3e-3):
+    return {p: torch.optim.AdamW(getattr(method, p).parameters(), rate) for p in method.parts}
+
+
+def test_attributes_fulfil_the_protocol(name, ndim):
+    """What the driver and the trainer read before they run anything."""
+    method = made(name, ndim)
+    assert method.ndim == ndim
+    assert set(method.heads) <= set(HEADS)
+    assert list(method.heads) == sorted(method.heads, key=list(HEADS).index)
+    assert set(method.modes) <= {"regress", "sample", "mc"}
+    assert method.modes
+    covered = {id(p) for part in method.parts for p in getattr(method, part).parameters()}
+    assert covered == {id(p) for p in method.parameters()}
+
+
+def test_predict_has_the_channels_of_its_heads(name, ndim):
+    """(B, C, *S) to (B, sum of HEADS, *S), float32, finite; no size but multiples of divisor."""
+    method = made(name, ndim).eval()
+    condition = batch_for(method).condition
+    out = translate(method, condition)
+    assert out.shape == (2, sum(HEADS[h] for h in method.heads), *condition.shape[2:])
+    assert out.dtype == torch.float32
+    assert out.isfinite().all()
+    torch.testing.assert_close(translate(method, condition), out, rtol=0, atol=0)
+
+
+def test_each_image_is_answered_alone(name, ndim):
+    """The order and the company in a batch change nothing."""
+    method = made(name, ndim).eval()
+    condition = batch_for(method, 3).condition
+    together = translate(method, condition)
+    for index in range(3):
+        alone = translate(method, condition[index : index + 1])
+        torch.testing.assert_close(alone, together[index : index + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_draws_depend_on_the_seed_alone(name, ndim):
+    """Same seed, same draw; another seed, another; range as the method clamps it; or a refusal."""
+    method = made(name, ndim).eval()
+    condition = batch_for(method).condition
+
+    def draw(seed):
+        generator = torch.Generator().manual_seed(seed)
+
+        def randn(like):
+            return torch.randn(like.shape, generator=generator)
+
+        return translate(method, condition, randn, "sample", 3)
+
+    if "sample" not in method.modes:
+        with pytest.raises(BundleError, match="regress"):
+            draw(0)
+        with pytest.raises(BundleError, match="regress"):
+            method.sample(lambda x, _: x, condition, 3, torch.randn_like)
+        with pytest.raises(BundleError, match="regress"):
+            method.denoise(condition, torch.tensor(1.0), condition)
+        return
+    first = draw(0)
+    assert first.shape == (2, 1, *condition.shape[2:])
+    assert first.abs().max() <= 1
+    torch.testing.assert_close(draw(0), first, rtol=0, atol=0)
+    assert (draw(1) - first).abs().max() > 1e-3
+
+
+def test_monte_carlo_has_a_mean_and_a_spread(name, ndim):
+    """Where draws are offered; elsewhere, and for a single draw, a refusal."""
+    method = made(name, ndim).eval()
+    condition = batch_for(method).condition
+    if "mc" not in method.modes:
+        with pytest.raises(BundleError, match="sample"):
+            monte_carlo(method, condition, samples=2, steps=2)
+        return
+    torch.manual_seed(0)
+    mean, spread = monte_carlo(method, condition, samples=3, steps=2)
+    torch.manual_seed(0)
+    draws = torch.stack([translate(method, condition, mode="sample", steps=2) for _ in range(3)])
+    torch.testing.assert_close(mean, draws.mean(dim=0))
+    torch.testing.assert_close(spread, draws.std(dim=0))
+    with pytest.raises(ConfigError, match="1 samples"):
+        monte_carlo(method, condition, samples=1)
+
+
+def test_steps_lower_the_loss_on_a_fixed_batch(name, ndim):
+    """Ten updates with the same draws; the very first one must help already."""
+    method = made(name, ndim)
+    batch, optimisers = batch_for(method), optimisers_of(method)
+    history = [step(method, optimisers, batch) for _ in range(11)]
+    assert set(history[0]) == set(method.parts)
+    assert history[1]["network"] < history[0]["network"]
+    assert history[-1]["network"] < 0.98 * history[0]["network"]
+
+
+def test_gradients_reach_every_parameter(name, ndim):
+    """After a few updates, for some start at zero on purpose."""
+    method = made(name, ndim)
+    batch, optimisers = batch_for(method), optimisers_of(method)
+    for _ in range(3):
+        step(method, optimisers, batch)
+    for part in method.parts:
+        for key, parameter in getattr(method, part).named_parameters():
+            assert parameter.grad is not None, key
+            assert parameter.grad.abs().max() > 0, key
+
+
+def test_what_is_outside_does_not_train(name, ndim):
+    """Another truth outside the field of view, the same loss."""
+    method = made(name, ndim)
+    batch = batch_for(method)
+    out = batch.inside == 0
+    other = copy.copy(batch)
+    object.__setattr__(other, "target", torch.where(out, 0.77, batch.target))
+    object.__setattr__(other, "classes", torch.where(out[:, 0], 3, batch.classes).to(torch.uint8))
+    object.__setattr__(other, "offset", torch.where(out, 5.0, batch.offset))
+    if "sample" in method.modes:  # the noisy truth is the network's input there
+        return
+    values = []
+    for case in (batch, other):
+        torch.manual_seed(5)
+        values.append([loss.item() for _, loss in method.losses(case)])
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_saved_and_reloaded_weights_answer_alike(name, ndim, tmp_path):
+    """Bitwise, through a file."""
+    method = made(name, ndim).eval()
+    torch.save(method.state_dict(), tmp_path / "weights.pt")
+    other = made(name, ndim, seed=9).eval()
+    condition = batch_for(method).condition
+    assert not torch.equal(translate(other, condition), translate(method, condition))
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(translate(other, condition), translate(method, condition))
+
+
+def test_autocast_answers_nearly_alike(name, ndim):
+    """bfloat16 networks stay within a few per cent of float32 ones, in training too."""
+    method = made(name, ndim).eval()
+    condition = batch_for(method).condition
+    exact = translate(method, condition)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = translate(method, condition)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().max() < 0.05 * exact.abs().max().clamp(min=1)
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses += [loss.item() for _, loss in method.losses(batch_for(method))]
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+
+
+def test_it_can_be_measured_without_being_run(name, ndim):
+    """On the meta device, where the volume driver asks for the memory of a tile."""
+    method = made(name, ndim).to("meta").eval()
+    condition = torch.empty(1, method.in_channels, *[2 * method.divisor] * ndim, device="meta")
+    assert translate(method, condition).device.type == "meta"
+
+
+def test_a_config_with_an_error_is_refused(name, ndim):
+    """An unknown key, a value out of range, a number of axes that is not there."""
+    for wrong, word in (({"chanels": 3}, "chanels"), ({"ndim": 4}, "ndim")):
+        with pytest.raises(ConfigError, match=word):
+            build(name, {"ndim": ndim, **wrong})
+    model = config_model(name)
+    assert model.model_config["frozen"]
+    assert model.model_config["extra"] == "forbid"
+
+
+def test_it_is_described(name, ndim):
+    """One row, told by the class before anything is built."""
+    (row,) = [row for row in describe() if row["name"] == name]
+    assert set(row) == {"name", "summary", "modes", "ndim", "citation"}
+    assert ndim in row["ndim"]
+    assert row["modes"] == list(made(name, ndim).modes)
+    assert "arXiv" in row["citation"]
+    assert name in names()
