@@ -36,7 +36,7 @@ test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
 
 docs: $(VENV)/.dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf site build dist demo .mypy_cache .ruff_cache .pytest_cache
