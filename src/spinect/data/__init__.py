@@ -1,0 +1,1 @@
+"""From subjects and volumes to the tensors that networks see."""

@@ -1,0 +1,251 @@
+"""An endless, seeded supply of training patches: subject -> scan -> patches."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from spinect.data.augment import Scene, draw_field_of_view, view
+from spinect.data.intensity import HuRange, ct_channels, inside_field_of_view, mr_channels
+from spinect.data.targets import targets
+from spinect.errors import ConfigError
+from spinect.phantom.contrast import ct_hu, ct_scan, draw_ct, draw_mr, draw_name, mr_signal
+from spinect.phantom.fields import blur
+from spinect.phantom.maps import TissueMap
+from spinect.phantom.scanner import acquire, back_skin, draw_scan
+from spinect.protocols import Batch
+
+Task = Literal["translate", "segment"]
+Triple = tuple[int, int, int]
+FIRST_TEST_SEED = 1_000_000  # subjects from here on are for testing and validation
+_ON_BONE = 0.8  # share of patches that are centred on labelled bone
+_CT_MARGIN = 3  # voxels around a patch that its CT is computed with
+
+
+class PatchStream(Dataset[Batch]):
+    """Patches of simulated scans; item i depends on (seed, i) alone.
+
+    With ``DataLoader(stream, batch_size=None, num_workers=n)`` every item is one `Batch` of
+    `patches_per_scan` patches of one scan.
+
+    Args:
+        pools: Folder of saved `TissueMap`s -> weight of being drawn from.
+        seed: Of the whole stream.
+        patch: Voxels of 1 mm along R, A, S; what a scan lacks is 0 and not inside.
+        patches_per_scan: Batch size of an item.
+        task: "translate" gives MR channels and the CT; "segment" gives CT channels.
+        length: Number of items.
+        hu_range: What [-1, 1] of the target stands for.
+    Raises:
+        ConfigError: A pool without maps, or a map whose seed is not a training seed.
+    """
+
+    def __init__(
+        self,
+        pools: Mapping[Path, float],
+        seed: int,
+        patch: Triple = (96, 96, 96),
+        patches_per_scan: int = 2,
+        task: Task = "translate",
+        length: int = 1_000_000,
+        hu_range: HuRange | None = None,
+    ) -> None:
+        self.pools = [training_maps(Path(folder)) for folder in pools]
+        weights = np.array(list(pools.values()), np.float64)
+        if len(weights) == 0 or weights.min() < 0 or weights.sum() <= 0:
+            raise ConfigError(f"a stream needs pools of positive weight, not {dict(pools)}")
+        self.weights = weights / weights.sum()
+        self.seed, self.patch, self.patches_per_scan = seed, patch, patches_per_scan
+        self.task, self.length = task, length
+        self.hu_range = hu_range or HuRange()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < self.length:
+            raise IndexError(f"item {index} of a stream of {self.length}")
+        rng = np.random.default_rng([self.seed, index])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        pool = self.pools[rng.choice(len(self.pools), p=self.weights)]
+        tissue_map = TissueMap.load(pool[rng.integers(len(pool))])
+        scene = view(tissue_map, draw_field_of_view(tissue_map, rng))
+        starts = draw_patches(scene, self.patch, self.patches_per_scan, rng)
+        if self.task == "translate":
+            condition, inside = simulate_mr(scene, rng, generator)
+            parts = [self._translate(scene, condition, inside, s, rng, generator) for s in starts]
+        else:
+            parts = [self._segment(scene, s, rng, generator) for s in starts]
+        return _stack(parts)
+
+    def _translate(
+        self,
+        scene: Scene,
+        condition: Tensor,
+        inside: Tensor,
+        start: Triple,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> Batch:
+        part, box = _part(scene, start, self.patch)
+        goal = targets(part)
+        hu = simulate_ct(scene, box, rng, generator)
+        valid = inside[box][None] * goal.known
+        return Batch(
+            condition=pad(condition[(slice(None), *box)], start, self.patch)[None],
+            inside=pad(valid, start, self.patch)[None],
+            target=pad(self.hu_range.to_unit(hu)[None], start, self.patch, -1.0)[None],
+            near_bone=pad(goal.near_bone, start, self.patch)[None],
+            classes=pad(goal.classes, start, self.patch)[None],
+            centre=pad(goal.centre, start, self.patch)[None],
+            offset=pad(goal.offset, start, self.patch, torch.nan)[None],
+        )
+
+    def _segment(
+        self, scene: Scene, start: Triple, rng: np.random.Generator, generator: torch.Generator
+    ) -> Batch:
+        part, box = _part(scene, start, self.patch)
+        goal = targets(part)
+        hu = degrade_ct(simulate_ct(scene, box, rng, generator), rng, generator)
+        return Batch(
+            condition=pad(ct_channels(hu[None]), start, self.patch)[None],
+            inside=pad(goal.known, start, self.patch)[None],
+            classes=pad(goal.classes, start, self.patch)[None],
+            centre=pad(goal.centre, start, self.patch)[None],
+            offset=pad(goal.offset, start, self.patch, torch.nan)[None],
+        )
+
+
+def training_maps(folder: Path) -> list[Path]:
+    """Folders of the complete maps of a pool, sorted; refuses what is not for training."""
+    found = sorted(p.parent for p in folder.glob("*/map.json"))
+    if not found:
+        raise ConfigError(f"{folder} holds no tissue maps (NAME/map.json): build the pool first")
+    for path in found:
+        seed = json.loads((path / "map.json").read_text())["subject"]["seed"]
+        if seed >= FIRST_TEST_SEED:
+            raise ConfigError(
+                f"{path} has seed {seed}: seeds from {FIRST_TEST_SEED} on are for testing and "
+                "validation; build a training pool of smaller seeds"
+            )
+    return found
+
+
+def draw_patches(scene: Scene, patch: Triple, count: int, rng: np.random.Generator) -> list[Triple]:
+    """First voxels of patches; most are centred on bone, and all overlap the scene."""
+    bone = ((scene.vertebrae > 0) & (scene.subregions < 60) & scene.known).nonzero()
+    starts = []
+    for _ in range(count):
+        if len(bone) > 0 and rng.random() < _ON_BONE:
+            centre = bone[rng.integers(len(bone))].numpy() + rng.integers(-16, 17, 3)
+        else:
+            centre = rng.integers(0, scene.shape)
+        start = []
+        for at, size, n in zip(centre, patch, scene.shape, strict=True):
+            low, high = min(0, n - size), max(0, n - size)  # as little padding as possible
+            free = rng.integers(low, high + 1)  # a narrow scan lies anywhere in the patch
+            start.append(int(free if n <= size else np.clip(at - size // 2, low, high)))
+        starts.append((start[0], start[1], start[2]))
+    return starts
+
+
+def simulate_mr(
+    scene: Scene, rng: np.random.Generator, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """One scan of a random contrast, normalised over its own field of view.
+
+    Returns:
+        Channels (3, *S) as a translator sees them, and `inside` (*S).
+    """
+    mr = scan_mr(scene, rng, generator)[None, None]
+    inside = inside_field_of_view(mr)
+    return mr_channels(mr, inside)[0], inside[0, 0]
+
+
+def scan_mr(scene: Scene, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    """One scan (*S) of a random contrast on the scene's grid, stored units 0-1."""
+    name = draw_name(rng)
+    recipe = draw_mr(name, scene.subject, rng)
+    water, fat = mr_signal(
+        scene.tissue[None],
+        scene.distance[None],
+        [recipe],
+        thick=scene.thick[None],
+        generator=generator,
+    )
+    skin = back_skin(scene.tissue)
+    inside = [c[1] for c in scene.centres.values() if 0 <= c[2] < scene.shape[2]]
+    front = max(inside, default=skin + 85) - skin
+    return acquire(water[0], fat[0], draw_scan(name, rng, front), skin=skin, generator=generator)
+
+
+def simulate_ct(
+    scene: Scene, box: tuple[slice, ...], rng: np.random.Generator, generator: torch.Generator
+) -> Tensor:
+    """Noise-free HU (*box); the real CT where the scene has one."""
+    if scene.hu is not None:
+        return scene.hu[box]
+    start = [max(0, s.start - _CT_MARGIN) for s in box]
+    stop = [min(n, s.stop + _CT_MARGIN) for s, n in zip(box, scene.shape, strict=True)]
+    near = scene.crop(
+        (start[0], start[1], start[2]),
+        (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]),
+    )
+    hu = ct_hu(
+        near.tissue[None],
+        near.distance[None],
+        [draw_ct(scene.subject, rng)],
+        thick=near.thick[None],
+        generator=generator,
+    )[0]
+    return hu[tuple(slice(s.start - a, s.stop - a) for s, a in zip(box, start, strict=True))]
+
+
+def degrade_ct(hu: Tensor, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+    """A CT as a segmenter may meet it: noisy, smoothed (as synthetic ones are), shifted.
+
+    Shapes: hu (*S) -> (*S).
+    """
+    if rng.random() < 0.5:
+        hu = blur(hu[None], rng.uniform(0.4, 1.2))[0]
+    if rng.random() < 0.7:
+        hu = ct_scan(hu[None], rng, generator)[0]
+    if rng.random() < 0.5:
+        hu = hu * rng.uniform(0.85, 1.15) + rng.uniform(-40, 40)
+    return hu
+
+
+def _part(scene: Scene, start: Triple, patch: Triple) -> tuple[Scene, tuple[slice, ...]]:
+    """The part of the scene that a patch covers, and its box."""
+    ends = zip(start, patch, scene.shape, strict=True)
+    box = tuple(slice(max(0, s), min(n, s + p)) for s, p, n in ends)
+    first, second, third = (b.start for b in box)
+    sizes = [b.stop - b.start for b in box]
+    return scene.crop((first, second, third), (sizes[0], sizes[1], sizes[2])), box
+
+
+def pad(x: Tensor, start: Triple, patch: Triple, value: float = 0.0) -> Tensor:
+    """Place what a patch that begins at `start` covers of a scene into the whole patch."""
+    before = [max(0, -s) for s in start]
+    after = [p - n - b for p, n, b in zip(patch, x.shape[-3:], before, strict=True)]
+    if not any(before) and not any(after):
+        return x
+    pairs = [n for b, a in zip(before[::-1], after[::-1], strict=True) for n in (b, a)]
+    return F.pad(x, pairs, value=value)
+
+
+def _stack(parts: list[Batch]) -> Batch:
+    """One batch of several."""
+    held: dict[str, Tensor] = {}
+    for field in fields(Batch):
+        values = [getattr(p, field.name) for p in parts]
+        if values[0] is not None:
+            held[field.name] = torch.cat(values)
+    return Batch(**held)

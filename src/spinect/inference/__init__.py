@@ -1,0 +1,22 @@
+"""From a volume to what a network says about it, tile by tile, on any machine."""
+
+from spinect.inference.heads import OFFSET_STEP_MM, MaskHeads
+from spinect.inference.noise import NoiseField
+from spinect.inference.translate import (
+    MODES,
+    Translation,
+    predict_masks,
+    to_native,
+    translate,
+)
+
+__all__ = [
+    "MODES",
+    "OFFSET_STEP_MM",
+    "MaskHeads",
+    "NoiseField",
+    "Translation",
+    "predict_masks",
+    "to_native",
+    "translate",
+]

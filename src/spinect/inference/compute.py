@@ -1,0 +1,139 @@
+"""Where a network runs and in which precision: tiles in, float32 tiles out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from spinect.data.tiles import Box
+from spinect.errors import BundleError, ConfigError
+from spinect.nets.unet import channels_last
+from spinect.protocols import HEADS, Method
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the type that convolutions run in; None is float32."""
+
+    device: torch.device
+    dtype: torch.dtype | None
+
+    @classmethod
+    def choose(
+        cls, device: str | torch.device = "auto", precision: Precision = "auto"
+    ) -> "Compute":
+        """Resolve "auto": CUDA, then MPS, then CPU; bf16 where the hardware multiplies it.
+
+        Raises:
+            ConfigError: The device is not there, or the precision is unknown.
+        """
+        if str(device) == "auto":
+            device = (
+                "cuda"
+                if torch.cuda.is_available()
+                else "mps"
+                if torch.backends.mps.is_available()
+                else "cpu"
+            )
+        chosen = torch.device(device)
+        there = {
+            "cpu": True,
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+        }
+        if not there.get(chosen.type, False):
+            found = ", ".join(kind for kind, yes in there.items() if yes)
+            raise ConfigError(f"device {str(chosen)!r} is not available; this machine has: {found}")
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ConfigError(f"precision {precision!r} is not auto, fp32 or bf16")
+        wanted = _has_bf16(chosen) if precision == "auto" else precision == "bf16"
+        return cls(chosen, torch.bfloat16 if wanted else None)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@dataclass
+class TileNetwork:
+    """A method that is asked for tiles of one condition volume.
+
+    Attributes:
+        method: In eval mode; moved to the device here.
+        condition: (C, *padded) float32 on the host.
+        compute: Device and precision.
+        flip: Average `regress` with the left-right mirrored prediction.
+        calls: Tiles that went through the network so far, mirrored ones included.
+    """
+
+    method: Method
+    condition: Tensor
+    compute: Compute
+    flip: bool = False
+    calls: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, nn.Module):
+            raise BundleError(f"{type(self.method).__name__} is not a torch module")
+        channels_last(self.method.to(self.compute.device), self.method.ndim)
+        self.mirror = mirror_signs(self.method.heads).to(self.compute.device)
+
+    def regress(self, boxes: Sequence[Box]) -> Tensor:
+        """One call per tile: -> (tiles, channels of all heads, *tile) float32."""
+        condition = self._tiles(self.condition, boxes)
+        out = self._run(condition)
+        if self.flip:
+            mirrored = self._run(condition.flip(2)).flip(2)
+            signs = self.mirror.view(-1, *[1] * (mirrored.ndim - 2))
+            out = (out + mirrored * signs) / 2
+        return out
+
+    def denoise(self, x: Tensor, sigma: Tensor, boxes: Sequence[Box]) -> Tensor:
+        """Clean CT of tiles of x (1, *padded): -> (tiles, 1, *tile) float32."""
+        condition = self._tiles(self.condition, boxes)
+        return self._run(condition, self._tiles(x, boxes), sigma)
+
+    def _tiles(self, volume: Tensor, boxes: Sequence[Box]) -> Tensor:
+        tiles = torch.stack([volume[(slice(None), *box)] for box in boxes])
+        return tiles.to(self.compute.device, torch.float32)
+
+    def _run(
+        self, condition: Tensor, x: Tensor | None = None, sigma: Tensor | None = None
+    ) -> Tensor:
+        """Call the method on (tiles, C, *tile); a two-dimensional one sees (tiles, C, Y, Z)."""
+        flat = self.method.ndim == 2
+        if flat:
+            condition = condition.squeeze(2)
+            x = None if x is None else x.squeeze(2)
+        self.calls += len(condition)
+        kind, dtype = self.compute.device.type, self.compute.dtype
+        with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+            if x is None or sigma is None:
+                out = self.method.predict(condition)
+            else:
+                out = self.method.denoise(x, sigma.to(x.device), condition)
+        out = out.float()
+        return out.unsqueeze(2) if flat else out
+
+
+def head_slices(heads: Sequence[str]) -> dict[str, slice]:
+    """Where each head lies among the channels of `Method.predict`."""
+    found, start = {}, 0
+    for head in heads:
+        found[head] = slice(start, start + HEADS[head])
+        start += HEADS[head]
+    return found
+
+
+def mirror_signs(heads: Sequence[str]) -> Tensor:
+    """Sign of every channel under a left-right mirror: only the offset to the right turns."""
+    signs = torch.ones(sum(HEADS[head] for head in heads))
+    if "offset" in heads:
+        signs[head_slices(heads)["offset"].start] = -1
+    return signs

@@ -1,0 +1,73 @@
+"""The mask heads of a network, reduced to a few bytes per voxel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spinect.anatomy import CLASSES, VERTEBRA_CLASSES
+from spinect.geometry import Grid
+from spinect.inference.compute import head_slices
+from spinect.protocols import OFFSET_MM
+
+OFFSET_STEP_MM: Final = 1.0  # unit of MaskHeads.offset
+MASK_HEADS: Final = ("classes", "centre", "offset")
+BYTES_PER_VOXEL: Final = 6
+
+
+@dataclass(frozen=True, eq=False)
+class MaskHeads:
+    """What a network knows about vertebrae, on one isotropic grid with axes near R, A, S.
+
+    Attributes:
+        grid: Where the voxels lie.
+        classes: (X, Y, Z) uint8, index into `anatomy.CLASSES`; "vertebra or not" is decided first.
+        vertebra: (X, Y, Z) uint8, probability of any vertebra class, 255 = 1.
+        centre: (X, Y, Z) uint8, body-centre heatmap, 255 = 1.
+        offset: (3, X, Y, Z) int8, vector along the array axes to the own body centre, in steps of
+            OFFSET_STEP_MM; 0 where no vertebra is.
+        inside: (X, Y, Z) bool, the field of view.
+    """
+
+    grid: Grid
+    classes: NDArray[np.uint8]
+    vertebra: NDArray[np.uint8]
+    centre: NDArray[np.uint8]
+    offset: NDArray[np.int8]
+    inside: NDArray[np.bool_]
+
+
+def reduce_masks(values: Tensor, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Quantise blended logits.
+
+    Args:
+        values: (channels of all heads, *S) as `Method.predict` orders them.
+        heads: Names in that order; "classes", "centre" and "offset" must be among them.
+    Returns:
+        "classes", "vertebra", "centre" (*S) and "offset" (3, *S), as MaskHeads holds them.
+    """
+    where = head_slices(heads)
+    probability = values[where["classes"]].softmax(0)
+    part = list(VERTEBRA_CLASSES)
+    other = [c for c in range(len(CLASSES)) if c not in VERTEBRA_CLASSES]
+    vertebra = probability[part].sum(0)
+    best_other, which_other = probability[other].max(0)
+    which_part = probability[part].argmax(0)
+    is_vertebra = vertebra >= best_other  # six subregions must not lose a vote that they share
+    classes = torch.where(
+        is_vertebra,
+        torch.tensor(part, device=values.device)[which_part],
+        torch.tensor(other, device=values.device)[which_other],
+    )
+    offset = (values[where["offset"]] * (OFFSET_MM / OFFSET_STEP_MM)).round().clamp(-127, 127)
+    centre = values[where["centre"]][0].sigmoid()
+    return {
+        "classes": classes.to(torch.uint8).cpu().numpy(),
+        "vertebra": (vertebra * 255).round().to(torch.uint8).cpu().numpy(),
+        "centre": (centre * 255).round().to(torch.uint8).cpu().numpy(),
+        "offset": (offset * is_vertebra).to(torch.int8).cpu().numpy(),
+    }

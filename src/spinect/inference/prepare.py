@@ -1,0 +1,87 @@
+"""From a volume to the channels that a network sees, on the grid that it works on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spinect.bundle import Card
+from spinect.data.intensity import ct_channels, inside_field_of_view, mr_channels
+from spinect.errors import ImageError
+from spinect.geometry import Grid, Volume
+from spinect.geometry.resample import resample
+
+CHANNELS = {"robust3": 3, "hu": 1}  # recipes of the input channels -> how many they are
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A network's input without tiles.
+
+    Attributes:
+        grid: Isotropic, axes near R, A, S.
+        channels: (C, X, Y, Z) float32, 0 outside the field of view.
+        inside: (X, Y, Z) bool, the field of view.
+        peeled: Constant boundary planes of the source that are outside of it.
+    """
+
+    grid: Grid
+    channels: Tensor
+    inside: NDArray[np.bool_]
+    peeled: int
+
+
+def iso_grid(volume: Volume, card: Card) -> Grid:
+    """The grid on which a bundle works for this volume."""
+    return volume.grid.canonical().with_spacing(card.preprocessing.spacing_mm)
+
+
+def prepare(volume: Volume, card: Card) -> Prepared:
+    """Resample, find the field of view, scale intensities.
+
+    Raises:
+        ImageError: The kind of the volume is not what the bundle takes, or it is constant.
+    """
+    if volume.kind != card.inputs:
+        raise ImageError(
+            f"bundle {card.name} takes a volume of kind {card.inputs!r}, not {volume.kind!r}"
+        )
+    cropped, peeled = _without_frame(volume) if volume.kind == "mr" else (volume, 0)
+    grid = iso_grid(volume, card)
+    data = torch.from_numpy(resample(cropped, grid).data)[None, None]
+    inside = _coverage(cropped, grid)
+    if card.channels == "hu":
+        channels = ct_channels(data)[0]
+    else:
+        mask = torch.from_numpy(inside)[None, None].float()
+        channels = mr_channels(data, mask, card.preprocessing.spacing_mm)[0]
+    return Prepared(grid, channels, inside, peeled)
+
+
+def _without_frame(volume: Volume) -> tuple[Volume, int]:
+    """The volume without constant boundary planes, and how many these were."""
+    image = torch.from_numpy(np.ascontiguousarray(volume.data, dtype=np.float32))
+    inside = inside_field_of_view(image[None, None])[0, 0].numpy()
+    box: list[slice] = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        hit = np.flatnonzero(inside.any(axis=others))
+        if not hit.size:
+            value = float(volume.data.flat[0])
+            raise ImageError(
+                f"the image is constant, every voxel is {value:g}: nothing to translate"
+            )
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    data: NDArray[Any] = volume.data[tuple(box)]
+    kept = volume.grid.crop([part.start for part in box], data.shape)
+    peeled = sum(n - m for n, m in zip(volume.data.shape, data.shape, strict=True))
+    return Volume(data, kept.affine, volume.kind), peeled
+
+
+def _coverage(volume: Volume, grid: Grid) -> NDArray[np.bool_]:
+    """Which voxel centres of `grid` lie within the outer faces of `volume`."""
+    ones = np.broadcast_to(np.float32(1), volume.data.shape)
+    return np.asarray(resample(Volume(ones, volume.affine, "mr"), grid).data > 0.5)

@@ -1,0 +1,182 @@
+"""The volume driver: MR -> channels -> tiles -> network -> blend -> HU, on one isotropic grid."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spinect.bundle import Bundle
+from spinect.errors import BundleError, ConfigError
+from spinect.geometry import Grid, Volume
+from spinect.geometry.resample import resample
+from spinect.inference.compute import Compute, Precision
+from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS, MaskHeads
+from spinect.inference.noise import NoiseField
+from spinect.inference.uncertainty import RunningMoments
+from spinect.inference.walk import Progress, Shares, Walk
+from spinect.protocols import Mode
+
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+Device = str | torch.device
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """A synthetic CT and what its network knows beside it, on the bundle's isotropic grid.
+
+    Attributes:
+        ct: HU, float32; -1000 outside the field of view.
+        std: Standard deviation over the samples in HU, kind "mr" so that 0 lies outside; only
+            with mode "mc".
+        masks: Mask heads; None for a bundle that has none.
+        inside: (X, Y, Z) bool, the field of view.
+        mode: "regress", "sample" or "mc".
+        warnings: What was mended or assumed, one line each.
+        planned_peak: Memory of the process that was expected, bytes.
+        calls: Tiles that went through the network.
+        seconds: Wall time.
+    """
+
+    ct: Volume
+    std: Volume | None
+    masks: MaskHeads | None
+    inside: NDArray[np.bool_]
+    mode: Mode
+    warnings: tuple[str, ...]
+    planned_peak: int
+    calls: int
+    seconds: float
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        return self.ct.grid
+
+
+def translate(
+    mr: Volume,
+    bundle: Bundle,
+    *,
+    mode: Mode = "regress",
+    steps: int | None = None,
+    samples: int = 10,
+    seed: int = 0,
+    precision: Precision = "auto",
+    max_memory: int = 6 * 2**30,
+    device: Device = "auto",
+    progress: Progress | None = None,
+) -> Translation:
+    """Synthetic CT of an MR volume.
+
+    Args:
+        mr: Any grid and orientation.
+        bundle: A translator.
+        mode: "regress" is one call per tile, "sample" one draw of the method's sampler, "mc" the
+            mean and spread of `samples` draws.
+        steps: Network calls per tile and sample; None is the method's own number.
+        samples: Draws with "mc", at least 2.
+        seed: Of the noise, which is a function of (seed, draw, step, voxel) only.
+        precision: "auto" takes bf16 where the hardware multiplies it.
+        max_memory: Bytes of the process; decides how many tiles run at once and whether
+            intermediate volumes lie on disk, never the result.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: Called with the share done.
+    Raises:
+        ImageError: The volume is constant or not an MR.
+        BundleError: The bundle does not offer the mode, or ignores noise.
+        ConfigError: Options that do not fit.
+        ResourceError: One tile does not fit into `max_memory`.
+    """
+    began = time.perf_counter()
+    _check_options(bundle, mode, steps, samples)
+    heads = bundle.method.heads
+    with_masks = all(head in heads for head in MASK_HEADS)
+    per_voxel = {"regress": 4, "sample": 4, "mc": 12}[mode] + BYTES_PER_VOXEL * with_masks
+    walk = Walk.start(mr, bundle, Compute.choose(device, precision), max_memory, per_voxel, mode)
+    rounds = {"regress": 0, "sample": 1, "mc": samples}[mode]
+    regressing = mode == "regress" or with_masks
+    done = Shares(progress, rounds + regressing)
+    ct: NDArray[Any] | None = None
+    masks: MaskHeads | None = None
+    std: Volume | None = None
+    if regressing:
+        ct, masks = walk.regress(done, want_ct=mode == "regress")
+    noise = NoiseField(seed)
+    if mode == "sample":
+        ct = walk.sample(noise, 0, steps)
+        done.one()
+    if mode == "mc":
+        moments = RunningMoments(walk.zeros(np.float32), walk.zeros(np.float32))
+        for draw in range(samples):
+            moments.add(walk.sample(noise, draw, steps))
+            done.one()
+        ct, spread = moments.finish()
+        if not spread[walk.inside].any():
+            raise BundleError(
+                f"bundle {bundle.card.name}: {samples} samples are identical, its sampler ignores "
+                "noise: use mode regress or sample"
+            )
+        std = Volume(spread, walk.grid.affine, "mr")
+    assert ct is not None
+    return Translation(
+        ct=Volume(ct, walk.grid.affine, "ct"),
+        std=std,
+        masks=masks,
+        inside=walk.inside,
+        mode=mode,
+        warnings=tuple(walk.said),
+        planned_peak=walk.plan.peak_bytes,
+        calls=walk.network.calls,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def predict_masks(
+    volume: Volume,
+    bundle: Bundle,
+    *,
+    precision: Precision = "auto",
+    max_memory: int = 6 * 2**30,
+    device: Device = "auto",
+    progress: Progress | None = None,
+) -> MaskHeads:
+    """Only the mask heads of a bundle, such as a segmenter's on a CT; arguments of `translate`.
+
+    Raises:
+        BundleError: The bundle lacks a mask head; else as `translate`.
+    """
+    missing = [head for head in MASK_HEADS if head not in bundle.method.heads]
+    if missing:
+        raise BundleError(
+            f"bundle {bundle.card.name} has no head for {', '.join(missing)}: it cannot segment"
+        )
+    compute = Compute.choose(device, precision)
+    walk = Walk.start(volume, bundle, compute, max_memory, BYTES_PER_VOXEL, "regress")
+    _, masks = walk.regress(Shares(progress, 1), want_ct=False)
+    assert masks is not None
+    return masks
+
+
+def to_native(translation: Translation, mr: Volume) -> tuple[Volume, Volume | None]:
+    """CT and standard deviation on the MR's own grid; label maps go with `resample` as well."""
+    std = translation.std
+    return resample(translation.ct, mr.grid), None if std is None else resample(std, mr.grid)
+
+
+def _check_options(bundle: Bundle, mode: Mode, steps: int | None, samples: int) -> None:
+    card = bundle.card
+    if mode not in MODES:
+        raise ConfigError(f"mode {mode!r} is not {', '.join(MODES)}")
+    if mode not in card.modes or mode not in bundle.method.modes:
+        raise BundleError(
+            f"bundle {card.name} does not offer mode {mode}: it offers {', '.join(card.modes)}"
+        )
+    if "ct" not in bundle.method.heads:
+        raise BundleError(f"bundle {card.name} makes no CT, only {', '.join(bundle.method.heads)}")
+    if mode == "mc" and samples < 2:
+        raise ConfigError(f"mode mc needs at least 2 samples for a spread, not {samples}")
+    if steps is not None and (mode == "regress" or steps < 1):
+        raise ConfigError(f"steps belong to modes sample and mc and are at least 1, not {steps}")

@@ -1,0 +1,178 @@
+"""One volume on its way through one network."""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spinect.bundle import Bundle
+from spinect.data.intensity import HuRange
+from spinect.data.tiles import Box, Tiling, plan_tiles
+from spinect.errors import BundleError, SpinectWarning
+from spinect.geometry import Grid, Volume
+from spinect.inference.blend import blend, blend_slabs, without_padding
+from spinect.inference.compute import Compute, TileNetwork, head_slices
+from spinect.inference.heads import MASK_HEADS, MaskHeads, reduce_masks
+from spinect.inference.noise import NoiseField
+from spinect.inference.plan import Demand, Plan, allocate, plan_memory
+from spinect.inference.prepare import CHANNELS, Prepared, iso_grid, prepare
+from spinect.protocols import HEADS, Mode
+
+AIR_HU: Final = -1000.0
+Progress = Callable[[float], None]  # called with the share done, 0-1
+
+
+class Shares:
+    """Progress in equal rounds."""
+
+    def __init__(self, progress: Progress | None, rounds: int) -> None:
+        self._progress, self._rounds, self._finished = progress, rounds, 0
+
+    def part(self, share: float) -> None:
+        """`share` of the present round is done."""
+        if self._progress is not None:
+            self._progress((self._finished + share) / self._rounds)
+
+    def one(self) -> None:
+        """The present round is done."""
+        self.part(1.0)
+        self._finished += 1
+
+
+@dataclass(eq=False)
+class Walk:
+    """One volume on its way through one network."""
+
+    bundle: Bundle
+    grid: Grid
+    inside: NDArray[np.bool_]
+    tiling: Tiling
+    network: TileNetwork
+    plan: Plan
+    said: list[str]
+
+    @classmethod
+    def start(
+        cls,
+        volume: Volume,
+        bundle: Bundle,
+        compute: Compute,
+        max_memory: int,
+        bytes_per_voxel: int,
+        mode: Mode,
+    ) -> "Walk":
+        card, method = bundle.card, bundle.method
+        settings = card.preprocessing
+        if method.ndim == 2 and settings.tile[0] != 1:
+            raise BundleError(
+                f"bundle {card.name} is two-dimensional: its tile must be one sagittal slice, "
+                f"not {settings.tile}"
+            )
+        shape = iso_grid(volume, card).shape
+        tiling = plan_tiles(shape, settings.tile, settings.overlap, method.divisor)
+        channels = sum(HEADS[head] for head in method.heads)
+        demand = Demand(CHANNELS[card.channels], channels, bytes_per_voxel, mode != "regress")
+        plan = plan_memory(method, tiling, demand, compute, max_memory)
+        prepared = prepare(volume, card)
+        flip = settings.flip_average and method.ndim == 3
+        network = TileNetwork(method, _padded(prepared, tiling, plan), compute, flip)
+        said = []
+        if prepared.peeled:
+            said.append(
+                f"{prepared.peeled} boundary planes of constant value were taken as outside the "
+                "field of view"
+            )
+        for text in said:
+            warnings.warn(text, SpinectWarning, stacklevel=3)
+        return cls(bundle, prepared.grid, prepared.inside, tiling, network, plan, said)
+
+    def zeros(self, dtype: Any, *leading: int) -> NDArray[Any]:
+        """A whole-volume array, where the plan wants it."""
+        return allocate((*leading, *self.grid.shape), dtype, self.plan.on_disk)
+
+    @torch.inference_mode()
+    def regress(self, done: Shares, want_ct: bool) -> tuple[NDArray[Any] | None, MaskHeads | None]:
+        """One call per tile; each slab is reduced to its final types as soon as it is complete."""
+        heads = self.bundle.method.heads
+        where = head_slices(heads)
+        masked = all(head in heads for head in MASK_HEADS)
+        ct = self.zeros(np.float32) if want_ct else None
+        names = ("classes", "vertebra", "centre") if masked else ()
+        stored = {name: self.zeros(np.uint8) for name in names}
+        if masked:
+            stored["offset"] = self.zeros(np.int8, 3)
+        compute, channels = self.network.compute, sum(HEADS[head] for head in heads)
+        slabs = blend_slabs(
+            self.tiling,
+            channels,
+            self.network.regress,
+            batch=self.plan.batch,
+            device=compute.device,
+        )
+        padded = math.prod(self.tiling.padded)
+        covered = 0
+        for box, slab in slabs:
+            target, source = without_padding(self.tiling, box)
+            values = slab[(slice(None), *source)]
+            if ct is not None:
+                ct[target] = self._hu(values[where["ct"]][0], target)
+            if masked:
+                outside = ~self.inside[target]
+                for name, part in reduce_masks(values, heads).items():
+                    part[..., outside] = 0
+                    leading = (slice(None),) * (part.ndim - len(target))
+                    stored[name][leading + target] = part
+            covered += math.prod(part.stop - part.start for part in box)
+            done.part(covered / padded)
+        done.one()
+        return ct, MaskHeads(self.grid, inside=self.inside, **stored) if masked else None
+
+    @torch.inference_mode()
+    def sample(self, noise: NoiseField, draw: int, steps: int | None) -> NDArray[Any]:
+        """One draw: the sampler sees the whole volume, the network its tiles at every step."""
+        padded, before = self.tiling.padded, self.tiling.before
+        corner = (-before[0], -before[1], -before[2])
+        asked = 0
+
+        def randn(like: Tensor) -> Tensor:
+            nonlocal asked
+            field = noise.box(corner, (padded[0], padded[1], padded[2]), draw=draw, step=asked)
+            asked += 1
+            return torch.from_numpy(field)[None, None].to(like.dtype)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            volume = x[0]
+            return blend(
+                self.tiling,
+                1,
+                lambda boxes: self.network.denoise(volume, sigma, boxes),
+                batch=self.plan.batch,
+                device=self.network.compute.device,
+            )[None]
+
+        like = torch.zeros((1, 1, *padded))
+        unit = self.bundle.method.sample(denoise, like, steps, randn)[0, 0]
+        inner = self.tiling.inner
+        return self._hu(unit[inner], tuple(slice(0, n) for n in self.grid.shape))
+
+    def _hu(self, unit: Tensor, target: Box) -> NDArray[np.float32]:
+        """[-1, 1] -> HU within the bundle's range; air outside the field of view."""
+        settings = self.bundle.card.preprocessing
+        hu = HuRange(low=settings.hu_low, high=settings.hu_high).to_hu(unit.clamp(-1, 1))
+        out = hu.float().cpu().numpy()
+        out[~self.inside[target]] = AIR_HU
+        return np.asarray(out)
+
+
+def _padded(prepared: Prepared, tiling: Tiling, plan: Plan) -> Tensor:
+    """The channels in a volume that the tiles cover exactly; 0 is also what lies outside."""
+    shape = (len(prepared.channels), *tiling.padded)
+    out = allocate(shape, np.float32, plan.on_disk)
+    out[(slice(None), *tiling.inner)] = prepared.channels.numpy()
+    return torch.from_numpy(out)

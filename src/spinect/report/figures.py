@@ -1,0 +1,168 @@
+"""The preview: MR, synthetic CT and masks over MR, in three planes through the spine."""
+
+import io
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from spinect.anatomy import COLOURS, VERTEBRAE
+from spinect.report.overlay import paint
+from spinect.report.scene import CT_WINDOW, EDGES, PIXEL_MM, PLANES, Plane, Scene, grey_window
+
+NOTICE: Final = "Not a medical device. Not for diagnosis."
+_DARK: Final = "#0d1117"
+_TEXT: Final = "#e6edf3"
+_MUTED: Final = "#9aa7b4"
+_WIDTH_IN: Final = 10.5
+_LEFT: Final = 0.42  # inches for the names of the planes
+_DIRECTIONS: Final[dict[Plane, tuple[str, str]]] = {
+    "sagittal": ("L", "R"),
+    "coronal": ("P", "A"),
+    "axial": ("F", "H"),
+}
+_CELL: Final = 3.4  # inches: fewer columns make wider pictures, not a longer page
+_TALLEST: Final[dict[Plane, float]] = {"sagittal": 1.35, "coronal": 1.05, "axial": 0.95}
+
+
+def write_preview(scene: Scene, path: Path, title: str) -> None:
+    """Write the preview picture, PNG, about 1600 pixels wide."""
+    path.write_bytes(preview_png(scene, title))
+
+
+def preview_png(scene: Scene, title: str, dpi: int = 150) -> bytes:
+    """The preview as PNG bytes: a row per plane, a column per picture, true proportions."""
+    columns = _columns(scene)
+    focus = scene.focus()
+    size = np.array(scene.box.shape) * PIXEL_MM
+    wide = {"sagittal": size[1], "coronal": size[0], "axial": size[0]}
+    high = {"sagittal": size[2], "coronal": size[2], "axial": size[1]}
+    # One scale for all pictures of a row; rows are as high as their content needs.
+    cell = (_WIDTH_IN - _LEFT - 0.1) / len(columns)
+    unit = min(cell, _CELL)
+    heights = [min(cell * high[p] / wide[p], tall * unit) for p, tall in _TALLEST.items()]
+    head, foot, gap = 0.78, 0.34, 0.12
+    total = head + foot + sum(heights) + gap * (len(PLANES) - 1)
+    figure = Figure(figsize=(_WIDTH_IN, total), dpi=dpi, facecolor=_DARK)
+    FigureCanvasAgg(figure)
+    _headings(figure, title, list(columns), cell, total)
+    window = grey_window(scene.image)
+    top = total - head
+    for plane, height in zip(PLANES, heights, strict=True):
+        at = focus[{"sagittal": 0, "coronal": 1, "axial": 2}[plane]]
+        for column, name in enumerate(columns):
+            axes = figure.add_axes(
+                (
+                    (_LEFT + column * cell + 0.03) / _WIDTH_IN,
+                    (top - height) / total,
+                    (cell - 0.06) / _WIDTH_IN,
+                    height / total,
+                )
+            )
+            _panel(axes, scene, plane, at, columns[name], window)
+        figure.text(
+            0.24 / _WIDTH_IN, (top - height / 2) / total, f"{plane}   {side(plane, at)}",
+            color=_MUTED, size=9.5, ha="center", va="center", rotation=90,
+        )  # fmt: skip
+        top -= height + gap
+    black, white = CT_WINDOW
+    figure.text(
+        0.5, 0.15 / total,
+        f"{NOTICE}  Synthetic HU are not densitometry.  CT window {black:.0f} to {white:.0f} HU.",
+        color=_MUTED, size=8.5, ha="center", va="center",
+    )  # fmt: skip
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=_DARK)
+    return buffer.getvalue()
+
+
+def _columns(scene: Scene) -> dict[str, str]:
+    """Heading -> what the column shows."""
+    given = scene.image.kind.upper()
+    columns = {given: "image"}
+    if scene.ct is not None:
+        columns["synthetic CT"] = "ct"
+    if scene.truth_ct is not None:
+        columns["true CT"] = "truth"
+    if scene.vertebrae is not None:
+        columns[f"masks over {given}"] = "masks"
+    if scene.truth_vertebrae is not None:
+        columns[f"true masks over {given}"] = "truth masks"
+    return columns
+
+
+def _headings(figure: Figure, title: str, names: list[str], cell: float, total: float) -> None:
+    figure.text(
+        0.18 / _WIDTH_IN, 1 - 0.27 / total, title,
+        color=_TEXT, size=13, weight="bold", va="center",
+    )  # fmt: skip
+    figure.text(
+        1 - 0.18 / _WIDTH_IN, 1 - 0.27 / total, "spinect", color=_MUTED, size=11, va="center",
+        ha="right",
+    )  # fmt: skip
+    for column, name in enumerate(names):
+        x = (_LEFT + (column + 0.5) * cell) / _WIDTH_IN
+        figure.text(x, 1 - 0.61 / total, name, color=_TEXT, size=10.5, ha="center", va="center")
+
+
+def side(plane: Plane, at: float) -> str:
+    """Where a plane lies in the MR's world: "R 12 mm" is 12 mm to the patient's right."""
+    low, high = _DIRECTIONS[plane]
+    side = "" if abs(at) < 0.5 else high if at > 0 else low
+    return f"{side} {abs(at):.0f} mm".strip()
+
+
+def _panel(
+    axes: Any, scene: Scene, plane: Plane, at: float, what: str, window: tuple[float, float]
+) -> None:
+    axes.set_axis_off()
+    axes.set_facecolor("black")
+    style = {"interpolation": "bilinear", "aspect": "equal"}
+    if what in ("ct", "truth"):
+        ct = scene.ct if what == "ct" else scene.truth_ct
+        assert ct is not None
+        axes.imshow(
+            scene.cut(ct, plane, at), cmap="gray", vmin=CT_WINDOW[0], vmax=CT_WINDOW[1], **style
+        )
+    else:
+        picture = scene.cut(scene.image, plane, at)
+        axes.imshow(picture, cmap="gray", vmin=window[0], vmax=window[1], **style)
+    if what in ("masks", "truth masks"):
+        labels = scene.vertebrae if what == "masks" else scene.truth_vertebrae
+        assert labels is not None
+        flat = scene.cut(labels, plane, at)
+        axes.imshow(paint(flat, 0.38), interpolation="nearest", aspect="equal")
+        if what == "masks" and plane != "axial":
+            _names(axes, scene, plane, flat)
+    _edges(axes, EDGES[plane])
+
+
+def _names(axes: Any, scene: Scene, plane: Plane, flat: NDArray[Any]) -> None:
+    """Level names on the bodies that this plane cuts."""
+    shown = set(np.unique(flat).tolist())
+    for vertebra, centre in scene.centres.items():
+        if vertebra in shown:
+            column, row = scene.pixel(plane, centre)
+            axes.text(
+                column, row, VERTEBRAE[vertebra], color="white", size=8, weight="bold",
+                ha="center", va="center", path_effects=[_stroke(vertebra)], clip_on=True,
+            )  # fmt: skip
+
+
+def _stroke(vertebra: int) -> withStroke:
+    red, green, blue = (c / 255 * 0.35 for c in COLOURS[vertebra])
+    return withStroke(linewidth=2.5, foreground=(red, green, blue))
+
+
+def _edges(axes: Any, letters: tuple[str, str, str, str]) -> None:
+    places = ((0.015, 0.5, "left", "center"), (0.985, 0.5, "right", "center"),
+              (0.5, 0.985, "center", "top"), (0.5, 0.015, "center", "bottom"))  # fmt: skip
+    for letter, (x, y, ha, va) in zip(letters, places, strict=True):
+        axes.text(
+            x, y, letter, transform=axes.transAxes, ha=ha, va=va, color="#ffd166", size=9,
+            weight="bold", path_effects=[withStroke(linewidth=2, foreground="black")],
+        )  # fmt: skip

@@ -1,0 +1,217 @@
+"""What a user may write in a training config: one YAML file, checked before anything runs."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from spinect.bundle import DType, Preprocessing
+from spinect.errors import ConfigError
+
+# Voxels of 1 mm along R, A, S; two of them are sagittal slices along A, S for 2D methods.
+Patch = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
+
+
+class PoolData(BaseModel, frozen=True, extra="forbid"):
+    """Patches whose contrast and scanner are drawn on the fly from pools of geometry."""
+
+    source: Literal["pool"]
+    pools: dict[str, PositiveFloat]  # folder -> weight; $VARIABLES allowed
+    task: Literal["translate", "segment"] = "translate"
+    patch: Patch = (96, 96, 96)
+    patches_per_scan: PositiveInt = 2  # patches in one micro-batch, all of one drawn scan
+    workers: NonNegativeInt = 1  # loader processes; 0 = inside the training process
+    niceness: NonNegativeInt = 5  # added to the workers' scheduling priority
+
+
+class DatasetData(BaseModel, frozen=True, extra="forbid"):
+    """Patches from a dataset folder: MR, CT and masks of one patient on one grid."""
+
+    source: Literal["dataset"]
+    folder: str  # $VARIABLES allowed
+    split: str = "train"  # column `split` of participants.tsv; whole patients
+    contrast: Literal["T1w", "T2w"] = "T2w"
+    task: Literal["translate", "segment"] = "translate"
+    patch: Patch = (96, 96, 96)
+    patches_per_scan: PositiveInt = 2
+    rotate_deg: NonNegativeFloat = 10.0  # SD of the rotation about each axis
+    scale: NonNegativeFloat = 0.08  # SD of the log of the zoom along each axis
+    elastic_mm: NonNegativeFloat = 2.0  # SD of the smooth displacement
+    flip: bool = True  # mirror left and right in half of the patches
+    workers: NonNegativeInt = 1
+    niceness: NonNegativeInt = 5
+
+
+class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
+    """How the weights are moved."""
+
+    max_steps: PositiveInt | None = None  # optimiser updates
+    max_minutes: PositiveFloat | None = None  # of training, over all starts of this run
+    piece_minutes: PositiveFloat | None = None  # of this start; then checkpoint and leave
+    accumulate: PositiveInt = 1  # micro-batches per update
+    lr: PositiveFloat = 1e-3
+    part_lr: dict[str, PositiveFloat] = {}  # for parts that differ from `lr`
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["cosine", "cosine-clock", "constant"] = "cosine"  # by steps or by minutes
+    warmup: NonNegativeInt = 500  # updates of linear rise
+    weight_decay: NonNegativeFloat = 1e-2  # on tensors of rank 2 and more
+    clip: NonNegativeFloat = 1.0  # gradient norm per part; 0 = off
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["bf16", "fp32"] = "bf16"  # of the forward pass; weights stay fp32
+    channels_last: bool = True
+    checkpoint_minutes: NonNegativeFloat = 5.0  # 0 = after every update
+    log_every: PositiveInt = 50  # updates per row of log.csv
+    preview_every: NonNegativeInt = 500  # updates per picture; 0 = none
+    threads: PositiveInt | None = None  # of the training process; None = torch's choice
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: PositiveInt = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "TrainerConfig":
+        if self.schedule == "cosine-clock" and self.max_minutes is None:
+            raise ValueError("schedule cosine-clock needs max_minutes")
+        if self.schedule == "cosine" and self.max_steps is None:
+            raise ValueError("schedule cosine needs max_steps")
+        if self.max_steps is None and self.max_minutes is None:
+            raise ValueError("give max_steps or max_minutes, or training never ends")
+        return self
+
+
+class ExportConfig(BaseModel, frozen=True, extra="forbid"):
+    """What the card of the exported bundle says beyond what the run knows by itself."""
+
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]*$")  # None = run's name
+    summary: str = ""
+    command: str = ""  # that makes this run
+    modes: tuple[Literal["regress", "sample", "mc"], ...] = ("regress",)
+    inputs: Literal["mr", "ct"] = "mr"
+    channels: Literal["robust3", "hu"] = "robust3"
+    preprocessing: Preprocessing = Preprocessing()
+    licence: str = "Apache-2.0"
+    citation: str = ""
+    limits: tuple[str, ...] = ()
+    dtype: DType = "float16"
+
+
+class RunConfig(BaseModel, frozen=True, extra="forbid"):
+    """One training run."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    seed: NonNegativeInt = 0
+    method: dict[str, Any]  # "name" in methods.registry, and that method's own fields
+    data: Annotated[PoolData | DatasetData, Field(discriminator="source")]
+    trainer: TrainerConfig
+    start_from: str | None = None  # bundle whose weights the training starts from
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="after")
+    def _names_its_method(self) -> "RunConfig":
+        if not isinstance(self.method.get("name"), str):
+            raise ValueError('method needs a "name", such as "regression"')
+        return self
+
+    @property
+    def method_fields(self) -> dict[str, Any]:
+        """What `registry.build` takes beside the name."""
+        return {key: value for key, value in self.method.items() if key != "name"}
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML config and apply `a.b=c` overrides, which pass through the same checks.
+
+    Raises:
+        ConfigError: The file cannot be read, or a field is unknown, missing or out of range; the
+            message gives the file and the field's whole path.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a config is a mapping of fields, not {type(raw).__name__}")
+    for override in overrides:
+        _override(raw, override)
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: Mapping[str, Any], origin: str = "config") -> RunConfig:
+    """A RunConfig from plain values; `origin` stands at the head of every error."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_explain(error)}") from error
+
+
+def resolve_path(text: str) -> Path:
+    """A data root: $VARIABLES filled in, relative to the working directory.
+
+    Raises:
+        ConfigError: A variable is not set.
+    """
+    filled = os.path.expandvars(text)
+    unset = re.findall(r"\$\{?(\w+)", filled)
+    if unset:
+        raise ConfigError(f"{text}: the environment variable {unset[0]} is not set; set it")
+    return Path(filled).expanduser()
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML; `parse_config` reads it back to an equal value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Set one `a.b=c` in nested dicts; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: write it as field.subfield=value")
+    *parents, last = key.strip().split(".")
+    place = raw
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is a value, not a group of fields")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not YAML") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """All complaints of pydantic on one line, each with the path of its field."""
+    told = []
+    for item in error.errors():
+        steps = [str(step) for step in item["loc"]]
+        if steps[:1] == ["data"] and steps[1:2] and steps[1] in ("pool", "dataset"):
+            del steps[1]  # the tag of the union is not a field that the user wrote
+        where = ".".join(steps) or "config"
+        if item["type"] == "extra_forbidden":
+            near = get_close_matches(steps[-1], _field_names(), 1)
+            told.append(f"{where}: unknown field" + (f"; did you mean {near[0]}?" if near else ""))
+        elif item["type"] == "missing":
+            told.append(f"{where}: is missing")
+        else:
+            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            message = item["msg"].removeprefix("Value error, ")
+            told.append(f"{where}: {message[:1].lower()}{message[1:]}{found}")
+    return "; ".join(told)
+
+
+def _field_names() -> list[str]:
+    models = (RunConfig, PoolData, DatasetData, TrainerConfig, ExportConfig, Preprocessing)
+    return [name for model in models for name in model.model_fields]

@@ -1,0 +1,145 @@
+"""From a run config to the micro-batches of each update.
+
+Sample number n of a run is fixed by (seed, n); update s takes the numbers
+``(s * accumulate + micro) * processes + rank``, so a resumed run reads on where it stopped.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from spinect.data.dataset import DatasetOptions, DatasetPatches
+from spinect.data.intensity import HuRange
+from spinect.data.stream import PatchStream
+from spinect.protocols import Batch
+from spinect.training.config import PoolData, RunConfig, resolve_path
+
+UNBOUNDED = 2**31 - 1  # updates of a run that ends by the clock
+
+
+class StepSampler:
+    """Sample numbers of each update, one list per update, for one of several processes."""
+
+    def __init__(self, start: int, end: int, accumulate: int, rank: int = 0, processes: int = 1):
+        self.start, self.end, self.accumulate = start, end, accumulate
+        self.rank, self.processes = rank, processes
+
+    def __len__(self) -> int:
+        return max(0, self.end - self.start)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.end):
+            first = step * self.accumulate
+            yield [(first + micro) * self.processes + self.rank for micro in range(self.accumulate)]
+
+
+class TimedLoader:
+    """A loader that knows how many seconds its reader has waited for it."""
+
+    def __init__(self, loader: "DataLoader[Batch]"):
+        self.loader = loader
+        self.waited = 0.0  # seconds, since the start
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        batches = iter(self.loader)
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+
+def make_stream(config: RunConfig) -> "Dataset[Batch]":
+    """The map-style source of micro-batches that the config names.
+
+    Raises:
+        ConfigError: An environment variable in a data root is not set.
+        InputError: A folder is missing or holds nothing usable.
+    """
+    data = config.data
+    updates = config.trainer.max_steps or UNBOUNDED
+    length = updates * config.trainer.accumulate * config.trainer.devices
+    flat = len(data.patch) == 2
+    first, second, third = (1, *data.patch) if flat else data.patch
+    patch = (first, second, third)
+    hu_range = HuRange(
+        low=config.export.preprocessing.hu_low, high=config.export.preprocessing.hu_high
+    )
+    stream: Dataset[Batch]
+    if isinstance(data, PoolData):
+        stream = PatchStream(
+            pools={resolve_path(folder): weight for folder, weight in data.pools.items()},
+            seed=config.seed,
+            patch=patch,
+            patches_per_scan=data.patches_per_scan,
+            task=data.task,
+            length=length,
+            hu_range=hu_range,
+        )
+    else:
+        options = DatasetOptions(
+            contrast=data.contrast,
+            split=data.split,
+            task=data.task,
+            patch=patch,
+            patches_per_scan=data.patches_per_scan,
+            rotate_deg=data.rotate_deg,
+            scale=data.scale,
+            elastic_mm=data.elastic_mm,
+            flip=data.flip,
+            hu_range=hu_range,
+        )
+        stream = DatasetPatches(resolve_path(data.folder), options, config.seed, length)
+    return SagittalSlices(stream) if flat else stream
+
+
+class SagittalSlices(Dataset[Batch]):
+    """Patches of one voxel from left to right, as images with axes A, S."""
+
+    def __init__(self, stream: "Dataset[Batch]") -> None:
+        self.stream = stream
+
+    def __len__(self) -> int:
+        return len(self.stream)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Batch:
+        batch = self.stream[index]
+        held = {k: v for k, v in vars(batch).items() if v is not None}
+        return replace(batch, **{k: v.squeeze(1 if k == "classes" else 2) for k, v in held.items()})
+
+
+def make_loader(
+    stream: "Dataset[Batch]", config: RunConfig, start: int, rank: int, processes: int
+) -> TimedLoader:
+    """The batches of every update from `start` on; each is a list of `accumulate` micro-batches."""
+    workers, niceness = config.data.workers, config.data.niceness
+    end = config.trainer.max_steps or UNBOUNDED
+    sampler = StepSampler(start, end, config.trainer.accumulate, rank, processes)
+
+    def settle(_worker: int) -> None:
+        torch.set_num_threads(1)
+        if hasattr(os, "nice"):
+            os.nice(niceness)
+
+    loader: DataLoader[Batch] = DataLoader(
+        stream,
+        batch_sampler=sampler,
+        collate_fn=_as_list,
+        num_workers=workers,
+        worker_init_fn=settle if workers else None,
+        prefetch_factor=2 if workers else None,
+    )
+    return TimedLoader(loader)
+
+
+def _as_list(batches: list[Batch]) -> list[Batch]:
+    return batches

@@ -1,0 +1,70 @@
+"""Tiles cover a volume, and their weights sum to one."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinect.data.tiles import plan_tiles
+from spinect.errors import ConfigError
+
+
+def _covered(tiling):
+    total = np.zeros(tiling.padded)
+    for _, indices in tiling.rows(0):
+        for index in indices:
+            total[tiling.box(index)] += tiling.weight(index)
+    return total
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 45), min_size=2, max_size=3),
+    st.integers(1, 6),
+    st.floats(0, 0.7),
+    st.sampled_from([1, 2, 4]),
+)
+def test_weights_sum_to_one_for_any_size(shape, tile, overlap, divisor):
+    tiling = plan_tiles(shape, [tile * 4] * len(shape), overlap, divisor)
+    np.testing.assert_allclose(_covered(tiling), 1, atol=1e-6)
+    for axis, n in zip(tiling.axes, tiling.tile, strict=True):
+        assert axis.starts[-1] + n == tiling.padded[tiling.axes.index(axis)]
+        assert all(start % divisor == 0 for start in axis.starts)
+        gaps = [b - a for a, b in itertools.pairwise(axis.starts)]
+        assert all(0 < gap <= max(divisor, n * (1 - overlap)) for gap in gaps)
+
+
+def test_inner_box_is_the_volume_in_the_middle_of_the_padding():
+    tiling = plan_tiles((13, 50, 7), (16, 16, 16), 0.25, 8)
+    assert tiling.padded == (16, 56, 16)
+    assert tiling.before == (1, 3, 4)
+    assert tuple(s.stop - s.start for s in tiling.inner) == (13, 50, 7)
+
+
+def test_rim_counts_for_nothing_where_another_tile_covers_it():
+    axis = plan_tiles((40,), (24,), 1 / 3).axes[0]
+    assert axis.starts == (0, 16)
+    assert axis.windows[0, -2:].tolist() == [0, 0]  # a quarter of the overlap of 8
+    assert axis.windows[0, 0] == 1  # the volume's own border has no other tile
+    assert (np.diff(axis.windows[1, :8]) >= 0).all()
+
+
+def test_slices_do_not_overlap():
+    tiling = plan_tiles((5, 20, 20), (1, 16, 16), 0.25, 8)
+    assert tiling.axes[0].starts == (0, 1, 2, 3, 4)
+    assert tiling.padded == (5, 24, 24)
+
+
+def test_rows_run_along_the_main_axis_and_hold_every_tile_once():
+    tiling = plan_tiles((30, 50, 20), (16, 16, 16))
+    rows = list(tiling.rows(1))
+    assert [start for start, _ in rows] == list(tiling.axes[1].starts)
+    assert len({index for _, indices in rows for index in indices}) == len(tiling)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [((12, 16, 16), 0.25), ((16, 16, 16), 1.0)])
+def test_bad_plans_are_refused(tile, overlap):
+    with pytest.raises(ConfigError):
+        plan_tiles((30, 30, 30), tile, overlap, divisor=8)
