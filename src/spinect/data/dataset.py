@@ -51,7 +51,8 @@ class DatasetOptions:
     Attributes:
         contrast: Suffix of the MR. split: Value of the column in participants.tsv.
         task: "translate" gives MR channels and the CT; "segment" gives CT channels.
-        patch: Voxels of 1 mm along R, A, S. patches_per_scan: Batch size of an item.
+        patch: Voxels of 1 mm along R, A, S.
+        scans: Patients of an item. patches_per_scan: Patches of each of them.
         rotate_deg: SD of the turn about each axis. scale: SD of the log of each axis's zoom.
         elastic_mm: SD of the smooth displacement along each axis.
         flip: Mirror left and right in half of the patches.
@@ -62,6 +63,7 @@ class DatasetOptions:
     split: str = "train"
     task: Task = "translate"
     patch: Triple = (96, 96, 96)
+    scans: int = 1
     patches_per_scan: int = 2
     rotate_deg: float = 10.0
     scale: float = 0.08
@@ -89,8 +91,10 @@ class DatasetPatches(Dataset[Batch]):
         if not 0 <= index < self.length:
             raise IndexError(f"item {index} of a dataset of {self.length}")
         rng = np.random.default_rng([self.seed, index])
-        case = _Case.load(self.cases[rng.integers(len(self.cases))])
-        parts = [self._patch(case, rng) for _ in range(self.options.patches_per_scan)]
+        parts = []
+        for _ in range(self.options.scans):
+            case = _Case.load(self.cases[rng.integers(len(self.cases))])
+            parts += [self._patch(case, rng) for _ in range(self.options.patches_per_scan)]
         return stack(parts)
 
     def _patch(self, case: "_Case", rng: np.random.Generator) -> Batch:

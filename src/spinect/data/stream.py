@@ -33,13 +33,14 @@ class PatchStream(Dataset[Batch]):
     """Patches of simulated scans; item i depends on (seed, i) alone.
 
     With ``DataLoader(stream, batch_size=None, num_workers=n)`` every item is one `Batch` of
-    `patches_per_scan` patches of one scan.
+    `patches_per_scan` patches of each of `scans` scans.
 
     Args:
         pools: Folder of saved `TissueMap`s -> weight of being drawn from.
         seed: Of the whole stream.
         patch: Voxels of 1 mm along R, A, S; what a scan lacks is 0 and not inside.
-        patches_per_scan: Batch size of an item.
+        patches_per_scan: Patches of each scan of an item.
+        scans: Scans of an item, each of a contrast of its own.
         task: "translate" gives MR channels and the CT; "segment" gives CT channels.
         length: Number of items.
         hu_range: What [-1, 1] of the target stands for.
@@ -56,6 +57,7 @@ class PatchStream(Dataset[Batch]):
         task: Task = "translate",
         length: int = 1_000_000,
         hu_range: HuRange | None = None,
+        scans: int = 1,
     ) -> None:
         self.pools = [training_maps(Path(folder)) for folder in pools]
         weights = np.array(list(pools.values()), np.float64)
@@ -63,7 +65,7 @@ class PatchStream(Dataset[Batch]):
             raise ConfigError(f"a stream needs pools of positive weight, not {dict(pools)}")
         self.weights = weights / weights.sum()
         self.seed, self.patch, self.patches_per_scan = seed, patch, patches_per_scan
-        self.task, self.length = task, length
+        self.task, self.length, self.scans = task, length, scans
         self.hu_range = hu_range or HuRange()
 
     def __len__(self) -> int:
@@ -74,16 +76,18 @@ class PatchStream(Dataset[Batch]):
             raise IndexError(f"item {index} of a stream of {self.length}")
         rng = np.random.default_rng([self.seed, index])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return _stack([part for _ in range(self.scans) for part in self._scan(rng, generator)])
+
+    def _scan(self, rng: np.random.Generator, generator: torch.Generator) -> list[Batch]:
+        """The patches of one scan."""
         pool = self.pools[rng.choice(len(self.pools), p=self.weights)]
         tissue_map = TissueMap.load(pool[rng.integers(len(pool))])
         scene = view(tissue_map, draw_field_of_view(tissue_map, rng))
         starts = draw_patches(scene, self.patch, self.patches_per_scan, rng)
         if self.task == "translate":
             condition, inside = simulate_mr(scene, rng, generator)
-            parts = [self._translate(scene, condition, inside, s, rng, generator) for s in starts]
-        else:
-            parts = [self._segment(scene, s, rng, generator) for s in starts]
-        return _stack(parts)
+            return [self._translate(scene, condition, inside, s, rng, generator) for s in starts]
+        return [self._segment(scene, s, rng, generator) for s in starts]
 
     def _translate(
         self,

@@ -17,6 +17,7 @@ from spinect.methods.losses import (
     l1_loss,
     offset_loss,
 )
+from spinect.nets.blocks import Norm
 from spinect.nets.unet import UNet, channels_last
 from spinect.protocols import HEADS, Batch, Denoise, Mode, Randn
 
@@ -37,6 +38,7 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     decoder_blocks: tuple[NonNegativeInt, ...] = (1, 1, 1)  # the same on the way up
     stem: PositiveInt = 2  # voxels per cell and axis; the body works on cells
     head: PositiveInt = 16  # features of the fine head, the raw input among them
+    norm: Norm = "rms"  # "batch" wants batches of several scans, and frozen statistics at the end
 
     def build(self, ndim: int, in_channels: int, fine: int, coarse: int = 0, **rest: Any) -> UNet:
         """A freshly initialised U-Net, its weights channels last; `rest` as in `UNet`."""

@@ -1,12 +1,12 @@
 """Pieces of the networks, for two and three spatial axes alike.
 
-Every piece acts on a bounded neighbourhood of each voxel: no statistic is taken over space, so
-what a network says about a voxel does not depend on the tile around it.
+In evaluation every piece acts on a bounded neighbourhood of each voxel: no statistic is taken over
+space, so what a network says about a voxel does not depend on the tile around it.
 """
 
 import math
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 Conv = nn.Conv2d | nn.Conv3d
+Norm = Literal["rms", "batch"]
 _EPS = 1e-6  # added to the mean square, in squared units of the features
 
 
@@ -84,34 +85,59 @@ def depth_to_space(x: Tensor, factor: int) -> Tensor:
     return x.permute(order).reshape(batch, *(s * factor for s in cells), -1).movedim(-1, 1)
 
 
-class ResidualBlock(nn.Module):
-    """x + conv(silu(conv(norm(x)))), the hidden channels scaled and shifted by an embedding.
+def batch_norm(ndim: int, channels: int) -> nn.Module:
+    """Batch normalisation; in evaluation it is one gain and one shift per channel, whatever the
+    tile. Source: Ioffe and Szegedy, arXiv 1502.03167.
+    """
+    return (nn.BatchNorm2d if ndim == 2 else nn.BatchNorm3d)(channels, momentum=0.05)
 
-    The last convolution starts at zero, so that a deep network starts as a shallow one.
+
+def freeze_statistics(module: nn.Module) -> None:
+    """Make every batch normalisation use its running statistics, also in training.
+
+    Weights that train on with frozen statistics learn what evaluation will show them.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+            part.eval()
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut, the hidden channels modulated by an embedding.
+
+    With "rms": x + conv(silu(conv(norm(x)))); the last convolution starts at zero, so that a deep
+    network starts as a shallow one. With "batch": silu(x + norm(conv(silu(norm(conv(x)))))), as in
+    He et al., arXiv 1512.03385, fig. 5 left.
 
     Args:
         ndim: 2 or 3 spatial axes.
         channels: Features in and out.
         embedding: Length of the noise-level vector; 0 for none.
+        norm: "rms" or "batch".
     """
 
-    def __init__(self, ndim: int, channels: int, embedding: int = 0) -> None:
+    def __init__(self, ndim: int, channels: int, embedding: int = 0, norm: Norm = "rms") -> None:
         super().__init__()
         self.first = conv(ndim, channels, channels, 3)
         self.last = conv(ndim, channels, channels, 3)
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
+        self.norms = None
+        if norm == "batch":
+            self.norms = nn.ModuleList(batch_norm(ndim, channels) for _ in range(2))
+            nn.init.kaiming_normal_(self.last.weight)
+        else:
+            for parameter in self.last.parameters():
+                nn.init.zeros_(parameter)
         self.modulate = nn.Linear(embedding, 2 * channels) if embedding else None
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """(B, C, *S) and (B, embedding) to (B, C, *S)."""
-        h = self.first(rms_norm(x))
+        h = self.first(rms_norm(x)) if self.norms is None else self.norms[0](self.first(x))
         if self.modulate is not None:
             both = self.modulate(embedding).reshape(x.shape[0], -1, *[1] * (x.ndim - 2))
             scale, shift = both.chunk(2, dim=1)
             h = torch.addcmul(shift, h, 1 + scale)
         change: Tensor = self.last(F.silu(h))
-        return x + change
+        return x + change if self.norms is None else F.silu(x + self.norms[1](change))
 
 
 class NoiseEmbedding(nn.Module):

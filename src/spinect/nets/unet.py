@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spinect.errors import ConfigError
-from spinect.nets.blocks import NoiseEmbedding, ResidualBlock, conv, depth_to_space, space_to_depth
+from spinect.nets.blocks import (
+    NoiseEmbedding,
+    Norm,
+    ResidualBlock,
+    batch_norm,
+    conv,
+    depth_to_space,
+    space_to_depth,
+)
 
 
 class UNet(nn.Module):
@@ -18,8 +26,8 @@ class UNet(nn.Module):
     Encoder: `space_to_depth`, a convolution, then per level residual blocks and a strided
     convolution. Decoder: 1x1 convolution, nearest upsampling, addition of the 1x1-convolved skip,
     residual blocks. Fine outputs: `depth_to_space`, the raw input beside it, two convolutions of
-    kernel 3. Coarse outputs: one 1x1 convolution, left on the cells. No statistic is taken over
-    space, so a voxel's output depends only on the `reach` voxels around it.
+    kernel 3. Coarse outputs: one 1x1 convolution, left on the cells. In evaluation no statistic is
+    taken over space, so a voxel's output depends only on the `reach` voxels around it.
 
     Args:
         ndim: 2 or 3 spatial axes.
@@ -33,6 +41,8 @@ class UNet(nn.Module):
         head: Features of the fine head.
         embedding: Length of the noise-level embedding; 0 for a network without noise level.
         precise: In evaluation the last fine convolution ignores autocast and stays float32.
+        norm: "rms" normalises each voxel's channels; "batch" learns several times as fast on images
+            of many contrasts, and needs batches of several of them (docs/decisions).
     """
 
     def __init__(
@@ -49,6 +59,7 @@ class UNet(nn.Module):
         head: int = 16,
         embedding: int = 0,
         precise: bool = False,
+        norm: Norm = "rms",
     ) -> None:
         super().__init__()
         levels = len(channels)
@@ -63,17 +74,22 @@ class UNet(nn.Module):
         steps = list(pairwise(channels))
 
         def stage(count: int, width: int) -> nn.ModuleList:
-            return nn.ModuleList(ResidualBlock(ndim, width, embedding) for _ in range(count))
+            return nn.ModuleList(ResidualBlock(ndim, width, embedding, norm) for _ in range(count))
+
+        def joint(a: int, b: int, kernel: int, stride: int = 1) -> nn.Module:
+            bare = conv(ndim, a, b, kernel, stride)
+            return nn.Sequential(bare, batch_norm(ndim, b)) if norm == "batch" else bare
 
         self.embed = NoiseEmbedding(embedding) if embedding else None
-        self.entry = conv(ndim, in_channels * stem**ndim, channels[0], 3)
+        self.entry = joint(in_channels * stem**ndim, channels[0], 3)
         self.encoder = nn.ModuleList(map(stage, blocks, channels))
-        self.down = nn.ModuleList(conv(ndim, a, b, 2, stride=2) for a, b in steps)
-        self.up = nn.ModuleList(conv(ndim, b, a, 1) for a, b in steps)
-        self.skip = nn.ModuleList(conv(ndim, a, a, 1) for a, _ in steps)
+        self.down = nn.ModuleList(joint(a, b, 2, stride=2) for a, b in steps)
+        self.up = nn.ModuleList(joint(b, a, 1) for a, b in steps)
+        self.skip = nn.ModuleList(joint(a, a, 1) for a, _ in steps)
         self.decoder = nn.ModuleList(map(stage, decoder_blocks, channels[:-1]))
         # The body fills what the raw input leaves of `head`: kernels are quick at multiples of 16.
         self.expand = conv(ndim, channels[0], (head - in_channels) * stem**ndim, 1)
+        self.settle = batch_norm(ndim, channels[0]) if norm == "batch" else None
         self.fine_first = conv(ndim, head, head, 3)
         self.fine_last = conv(ndim, head, fine, 3)
         self.coarse = conv(ndim, channels[0], coarse, 1) if coarse else None
@@ -101,6 +117,7 @@ class UNet(nn.Module):
         """
         embedding = self.embed(level) if self.embed is not None and level is not None else None
         cells = self.entry(space_to_depth(x, self.stem) if self.stem > 1 else x)
+        cells = cells if self.settle is None else F.silu(cells)
         skips = []
         for index, stage in enumerate(self.encoder):
             for block in stage:  # type: ignore[attr-defined]
@@ -113,11 +130,14 @@ class UNet(nn.Module):
             cells = risen + self.skip[index](skips.pop())
             for block in self.decoder[index]:  # type: ignore[attr-defined]
                 cells = block(cells, embedding)
+        if self.settle is not None:
+            cells = self.settle(cells)
         coarse = self.coarse(cells) if self.coarse is not None else None
         return self._fine(cells, x), coarse
 
     def _fine(self, cells: Tensor, x: Tensor) -> Tensor:
         voxels = self.expand(cells)
+        voxels = voxels if self.settle is None else F.silu(voxels)
         if self.stem > 1:
             voxels = depth_to_space(voxels, self.stem)
         h = F.silu(self.fine_first(torch.cat([voxels, x.to(voxels.dtype)], dim=1)))

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from spinect.errors import TrainingError
+from spinect.nets.blocks import freeze_statistics
 from spinect.nets.unet import channels_last
 from spinect.protocols import Batch, Method
 from spinect.training.config import RunConfig
@@ -22,6 +23,7 @@ from spinect.training.optim import (
     learning_rate_factor,
     make_optimisers,
     part_parameters,
+    share_done,
 )
 
 
@@ -84,7 +86,10 @@ class MethodAdapter(LightningModule):
         """One update: every part's optimiser steps, then the moving average."""
         del batch_idx
         began = time.perf_counter()
-        factor = learning_rate_factor(self.config.trainer, self.updates, self.minutes)
+        settings = self.config.trainer
+        factor = learning_rate_factor(settings, self.updates, self.minutes)
+        if share_done(settings, self.updates, self.minutes) >= settings.freeze_norm:
+            freeze_statistics(self.method)
         streams = [iter(self.losses_of(self._formatted(batch))) for batch in batches]
         self.last, self.terms = {}, {}
         stage = 0

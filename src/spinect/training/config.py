@@ -26,34 +26,50 @@ from spinect.errors import ConfigError
 Patch = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
 
 
-class PoolData(BaseModel, frozen=True, extra="forbid"):
+class _Patches(BaseModel, frozen=True, extra="forbid"):
+    """What all sources of patches have in common."""
+
+    task: Literal["translate", "segment"] = "translate"  # MR and its CT, or CT and its masks
+    patch: Patch = (96, 96, 96)
+    scans: PositiveInt = 1  # scans in one micro-batch, each of a contrast of its own
+    patches_per_scan: PositiveInt = 2  # patches of each of them
+    workers: NonNegativeInt = 1  # loader processes; 0 = inside the training process
+    niceness: NonNegativeInt = 5  # added to the workers' scheduling priority
+
+    @property
+    def patches_per_item(self) -> int:
+        """Size of one micro-batch."""
+        return self.scans * self.patches_per_scan
+
+
+class PhantomData(_Patches, frozen=True, extra="forbid"):
+    """Phantoms that are built when training first starts; contrast and scanner on the fly."""
+
+    source: Literal["phantom"]
+    subjects: PositiveInt  # seconds each, once; kept in `folder`
+    seed: NonNegativeInt = 0  # of the first subject; below 1,000,000
+    region: Literal["lumbar", "thoracic", "cervical", "whole", "mixed"] = "mixed"
+    folder: str = "runs/phantoms"  # $VARIABLES allowed
+
+
+class PoolData(_Patches, frozen=True, extra="forbid"):
     """Patches whose contrast and scanner are drawn on the fly from pools of geometry."""
 
     source: Literal["pool"]
     pools: dict[str, PositiveFloat]  # folder -> weight; $VARIABLES allowed
-    task: Literal["translate", "segment"] = "translate"
-    patch: Patch = (96, 96, 96)
-    patches_per_scan: PositiveInt = 2  # patches in one micro-batch, all of one drawn scan
-    workers: NonNegativeInt = 1  # loader processes; 0 = inside the training process
-    niceness: NonNegativeInt = 5  # added to the workers' scheduling priority
 
 
-class DatasetData(BaseModel, frozen=True, extra="forbid"):
-    """Patches from a dataset folder: MR, CT and masks of one patient on one grid."""
+class DatasetData(_Patches, frozen=True, extra="forbid"):
+    """Patches from a dataset folder: MR, CT and masks of the same patients."""
 
     source: Literal["dataset"]
     folder: str  # $VARIABLES allowed
     split: str = "train"  # column `split` of participants.tsv; whole patients
-    contrast: Literal["T1w", "T2w"] = "T2w"
-    task: Literal["translate", "segment"] = "translate"
-    patch: Patch = (96, 96, 96)
-    patches_per_scan: PositiveInt = 2
-    rotate_deg: NonNegativeFloat = 10.0  # SD of the rotation about each axis
+    contrast: str = "T2w"  # suffix of the MR
+    rotate_deg: NonNegativeFloat = 10.0  # SD of the turn about each axis
     scale: NonNegativeFloat = 0.08  # SD of the log of the zoom along each axis
     elastic_mm: NonNegativeFloat = 2.0  # SD of the smooth displacement
     flip: bool = True  # mirror left and right in half of the patches
-    workers: NonNegativeInt = 1
-    niceness: NonNegativeInt = 5
 
 
 class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
@@ -71,6 +87,7 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
     weight_decay: NonNegativeFloat = 1e-2  # on tensors of rank 2 and more
     clip: NonNegativeFloat = 1.0  # gradient norm per part; 0 = off
     ema: float = Field(default=0.999, ge=0, lt=1)
+    freeze_norm: float = Field(default=0.6, ge=0, le=1)  # share done from which batch norm is fixed
     precision: Literal["bf16", "fp32"] = "bf16"  # of the forward pass; weights stay fp32
     channels_last: bool = True
     checkpoint_minutes: NonNegativeFloat = 5.0  # 0 = after every update
@@ -114,7 +131,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     seed: NonNegativeInt = 0
     method: dict[str, Any]  # "name" in methods.registry, and that method's own fields
-    data: Annotated[PoolData | DatasetData, Field(discriminator="source")]
+    data: Annotated[PhantomData | PoolData | DatasetData, Field(discriminator="source")]
     trainer: TrainerConfig
     start_from: str | None = None  # bundle whose weights the training starts from
     export: ExportConfig = ExportConfig()
@@ -197,7 +214,7 @@ def _explain(error: ValidationError) -> str:
     told = []
     for item in error.errors():
         steps = [str(step) for step in item["loc"]]
-        if steps[:1] == ["data"] and steps[1:2] and steps[1] in ("pool", "dataset"):
+        if steps[:1] == ["data"] and steps[1:2] and steps[1] in ("phantom", "pool", "dataset"):
             del steps[1]  # the tag of the union is not a field that the user wrote
         where = ".".join(steps) or "config"
         if item["type"] == "extra_forbidden":
@@ -213,5 +230,6 @@ def _explain(error: ValidationError) -> str:
 
 
 def _field_names() -> list[str]:
-    models = (RunConfig, PoolData, DatasetData, TrainerConfig, ExportConfig, Preprocessing)
+    sources = (PhantomData, PoolData, DatasetData)
+    models = (RunConfig, *sources, TrainerConfig, ExportConfig, Preprocessing)
     return [name for model in models for name in model.model_fields]

@@ -111,7 +111,7 @@ class Keeper(Callback):
         terms = {name: _digits(fmean(values)) for name, values in self._terms.items()}
         row: dict[str, float | int | str] = {
             "update": adapter.updates,
-            "patches": samples * data.patches_per_scan,
+            "patches": samples * data.patches_per_item,
             "minutes": round(adapter.minutes, 3),
         }
         for part, (loss, norm) in self._sums.items():

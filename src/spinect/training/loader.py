@@ -4,10 +4,12 @@ Sample number n of a run is fixed by (seed, n); update s takes the numbers
 ``(s * accumulate + micro) * processes + rank``, so a resumed run reads on where it stopped.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -15,8 +17,17 @@ from torch.utils.data import DataLoader, Dataset
 from spinect.data.dataset import DatasetOptions, DatasetPatches
 from spinect.data.intensity import HuRange
 from spinect.data.stream import PatchStream
+from spinect.phantom.pool import build
 from spinect.protocols import Batch
-from spinect.training.config import PoolData, RunConfig, resolve_path
+from spinect.training.config import (
+    DatasetData,
+    PhantomData,
+    PoolData,
+    RunConfig,
+    resolve_path,
+)
+
+LOG = logging.getLogger(__name__)
 
 UNBOUNDED = 2**31 - 1  # updates of a run that ends by the clock
 
@@ -75,22 +86,13 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
         low=config.export.preprocessing.hu_low, high=config.export.preprocessing.hu_high
     )
     stream: Dataset[Batch]
-    if isinstance(data, PoolData):
-        stream = PatchStream(
-            pools={resolve_path(folder): weight for folder, weight in data.pools.items()},
-            seed=config.seed,
-            patch=patch,
-            patches_per_scan=data.patches_per_scan,
-            task=data.task,
-            length=length,
-            hu_range=hu_range,
-        )
-    else:
+    if isinstance(data, DatasetData):
         options = DatasetOptions(
             contrast=data.contrast,
             split=data.split,
             task=data.task,
             patch=patch,
+            scans=data.scans,
             patches_per_scan=data.patches_per_scan,
             rotate_deg=data.rotate_deg,
             scale=data.scale,
@@ -99,7 +101,33 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
             hu_range=hu_range,
         )
         stream = DatasetPatches(resolve_path(data.folder), options, config.seed, length)
+    else:
+        if isinstance(data, PhantomData):
+            seeds = range(data.seed, data.seed + data.subjects)
+            for root in data_roots(data):
+                LOG.info("%d phantoms in %s; those that are missing are built", len(seeds), root)
+                build(root, seeds, data.region, max(1, data.workers))
+        stream = PatchStream(
+            pools=data_roots(data),
+            seed=config.seed,
+            patch=patch,
+            patches_per_scan=data.patches_per_scan,
+            scans=data.scans,
+            task=data.task,
+            length=length,
+            hu_range=hu_range,
+        )
     return SagittalSlices(stream) if flat else stream
+
+
+def data_roots(data: PhantomData | PoolData | DatasetData) -> dict[Path, float]:
+    """Folders that the training data lie in, and their weights."""
+    if isinstance(data, PoolData):
+        return {resolve_path(folder): weight for folder, weight in data.pools.items()}
+    if isinstance(data, DatasetData):
+        return {resolve_path(data.folder): 1.0}
+    last = data.seed + data.subjects - 1  # a folder per set, since every map in it is drawn from
+    return {resolve_path(data.folder) / f"{data.region}-{data.seed}-{last}": 1.0}
 
 
 class SagittalSlices(Dataset[Batch]):

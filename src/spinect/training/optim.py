@@ -100,18 +100,22 @@ def as_module(method: Method) -> nn.Module:
     return method
 
 
+def share_done(config: TrainerConfig, step: int, minutes: float) -> float:
+    """Share of the training that is done at update `step` (from 0) after `minutes`, in [0, 1]."""
+    shares = []
+    if config.max_steps is not None and config.schedule != "cosine-clock":
+        shares.append(step / config.max_steps)
+    if config.max_minutes is not None and config.schedule != "cosine":
+        shares.append(minutes / config.max_minutes)
+    return min(1.0, max(shares))
+
+
 def learning_rate_factor(config: TrainerConfig, step: int, minutes: float) -> float:
     """Share of the base rate at update `step` (from 0) after `minutes` of training, in [0, 1]."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     if config.schedule == "constant":
         return warm
-    if config.schedule == "cosine":
-        assert config.max_steps is not None  # the config's own check
-        done = step / config.max_steps
-    else:
-        assert config.max_minutes is not None
-        done = minutes / config.max_minutes
-    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return warm * 0.5 * (1 + math.cos(math.pi * share_done(config, step, minutes)))
 
 
 def draw_seed(*words: int) -> int:

@@ -18,10 +18,10 @@ from spinect.errors import ConfigError, TrainingError
 from spinect.methods.registry import build
 from spinect.protocols import Method
 from spinect.training.adapter import MethodAdapter
-from spinect.training.config import PoolData, RunConfig, load_config, resolve_path
+from spinect.training.config import RunConfig, load_config
 from spinect.training.folder import RunFolder, write_text
 from spinect.training.keeper import Keeper
-from spinect.training.loader import make_loader, make_stream
+from spinect.training.loader import data_roots, make_loader, make_stream
 from spinect.training.optim import as_module, draw_seed
 
 LOG = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def export(
             command=about.command,
             seed=config.seed,
             steps=updates,
-            patches=samples * config.data.patches_per_scan,
+            patches=samples * config.data.patches_per_item,
             hours=round(float(state["minutes"]) / 60, 3),
         ),
         metrics=dict(metrics or {}),
@@ -150,11 +150,8 @@ def export(
 
 def data_fingerprint(config: RunConfig) -> dict[str, Any]:
     """Names and sizes of the training files, hashed per folder; free of the folders' places."""
-    data = config.data
-    roots = data.pools if isinstance(data, PoolData) else {data.folder: 1.0}
     facts: dict[str, Any] = {}
-    for text, weight in roots.items():
-        root = resolve_path(text)
+    for root, weight in data_roots(config.data).items():
         files = sorted(path for path in root.rglob("*") if path.is_file())
         digest = hashlib.sha256()
         for path in files:
