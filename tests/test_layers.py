@@ -18,6 +18,7 @@ ROWS = [
     {"methods"},
     {"io", "registration", "evaluation"},
     {"phantom"},
+    {"card"},
     {"bundle", "data"},
     {"inference"},
     {"segmentation"},
@@ -79,7 +80,7 @@ def test_imports_run_down(path):
 
 
 LATE = {"cli", "viewer"}  # start-up time
-OPTIONAL = {"safetensors", "lightning", "tensorboard", "pyvista", "pydicom", "torch", "matplotlib"}
+OPTIONAL = {"lightning", "tensorboard", "pyvista", "pydicom", "torch", "matplotlib"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

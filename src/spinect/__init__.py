@@ -26,7 +26,7 @@ _HOMES = {
     "SpinectWarning": "spinect.errors",
     "Translation": "spinect.inference",
     "Volume": "spinect.geometry",
-    "list_bundles": "spinect.bundle",
+    "list_bundles": "spinect.card",
     "load_bundle": "spinect.bundle",
     "read": "spinect.io",
     "resample": "spinect.geometry.resample",
@@ -39,7 +39,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from spinect.bundle import Bundle as Bundle
-    from spinect.bundle import list_bundles as list_bundles
+    from spinect.card import list_bundles as list_bundles
     from spinect.bundle import load_bundle as load_bundle
     from spinect.errors import SpinectError as SpinectError
     from spinect.errors import SpinectWarning as SpinectWarning

@@ -1,79 +1,30 @@
-"""Bundles: a folder with a network's tensors, a card that says everything about it, a README.
+"""Saving and loading bundles; their cards are read by ``spinect.card``, which needs no torch."""
 
-::
-
-    NAME/
-      model.safetensors   tensors only, float16 unless said otherwise; never a pickle
-      bundle.yaml         the Card: method, preprocessing, training, metrics, licence, sha256
-      README.md           the same for people, written from the card
-
-Cards are read without torch, so that a list of models costs milliseconds; torch and the methods
-are imported only where tensors are saved or loaded.
-"""
-
-import hashlib
-import os
 import shutil
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+import torch
 import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
+from spinect.card import (
+    CARD,
+    README,
+    TENSORS,
+    Card,
+    DType,
+    file_sha256,
+    find_bundle,
+    model_card,
+    read_card,
+    verify,
+)
 from spinect.errors import BundleError, OutputError
-
-if TYPE_CHECKING:
-    from spinect.protocols import Method
-
-TENSORS, CARD, README = "model.safetensors", "bundle.yaml", "README.md"
-SEARCH_VARIABLE = "SPINECT_MODELS"  # folders that hold bundles, separated as in PATH
-DType = Literal["float16", "bfloat16", "float32"]
-
-
-class Preprocessing(BaseModel, frozen=True, extra="forbid"):
-    """How a volume becomes the network's input, and how its output becomes a volume."""
-
-    spacing_mm: float = Field(default=1.0, gt=0)  # isotropic
-    axes: Literal["RAS"] = "RAS"
-    hu_low: float = -1024.0  # HU at -1
-    hu_high: float = 2000.0  # HU at +1
-    tile: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 96, 96)  # voxels; 2D nets: 1 slice
-    overlap: float = Field(default=0.25, ge=0, lt=1)  # share of the tile
-    flip_average: bool = True  # mean with the left-right mirrored prediction
-
-
-class TrainingFacts(BaseModel, frozen=True, extra="forbid"):
-    """Where the weights come from; nothing here names a machine or a person."""
-
-    data: dict[str, Any] = {}  # fingerprint: pools with their weights, counts and hashes
-    command: str = ""
-    seed: int = 0
-    steps: int = Field(default=0, ge=0)  # optimiser updates
-    patches: int = Field(default=0, ge=0)
-    hours: NonNegativeFloat = 0.0
-
-
-class Card(BaseModel, frozen=True, extra="forbid"):
-    """Everything about a bundle but its tensors."""
-
-    version: Literal[1] = 1  # of this schema
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    summary: str = ""
-    method: str  # name in methods.registry
-    config: dict[str, Any] = {}  # its arguments, as registry.build takes them
-    modes: tuple[Literal["regress", "sample", "mc"], ...] = ("regress",)
-    inputs: Literal["mr", "ct"] = "mr"
-    channels: Literal["robust3", "hu"] = "robust3"  # recipe of the input channels
-    preprocessing: Preprocessing = Preprocessing()
-    training: TrainingFacts = TrainingFacts()
-    metrics: dict[str, Any] = {}
-    licence: str = "Apache-2.0"
-    citation: str = ""
-    limits: tuple[str, ...] = ()
-    dtype: DType = "float16"  # of the stored tensors
-    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")  # of model.safetensors
+from spinect.methods.registry import build
+from spinect.protocols import Method
 
 
 @dataclass(frozen=True)
@@ -81,33 +32,30 @@ class Bundle:
     """A loaded model: its card, its method (an ``nn.Module`` in eval mode) and its folder."""
 
     card: Card
-    method: "Method"
+    method: Method
     folder: Path
 
 
-def save_bundle(folder: Path, method: "Method", card: Card, dtype: DType = "float16") -> Card:
+def save_bundle(folder: Path, method: Method, card: Card, dtype: DType = "float16") -> Card:
     """Write `method` as a bundle; the folder appears complete or not at all.
 
     Args:
         folder: Where to; an older bundle there is replaced, any other folder is refused.
         method: The network; only its ``state_dict`` is stored.
         card: Its card; `sha256` and `dtype` are filled in here.
-        dtype: Storage type of floating tensors; integers stay as they are.
+        dtype: Storage type of floating tensors of rank 2 and more; others stay as they are.
     Returns:
         The card as written.
     Raises:
         OutputError: `folder` exists and is not a bundle.
         BundleError: A tensor is not finite, or not after the cast to `dtype`.
     """
-    import torch
-    from safetensors.torch import save_file
-
     if folder.exists() and not (folder / CARD).is_file():
         raise OutputError(f"{folder} exists and is not a bundle: choose another folder")
     kept = {}
     for key, tensor in _module(method).state_dict().items():
         stored = tensor.detach().cpu()
-        if stored.is_floating_point():
+        if stored.is_floating_point() and stored.ndim > 1:  # vectors are few and want precision
             stored = stored.to(getattr(torch, dtype))
             if not bool(torch.isfinite(stored).all()):
                 raise BundleError(f"tensor {key} is not finite in {dtype}: store it as float32")
@@ -116,7 +64,7 @@ def save_bundle(folder: Path, method: "Method", card: Card, dtype: DType = "floa
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file(kept, partial / TENSORS)
-    digest = _sha256(partial / TENSORS)
+    digest = file_sha256(partial / TENSORS)
     written = Card.model_validate(card.model_dump() | {"sha256": digest, "dtype": dtype})
     text = yaml.safe_dump(written.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     (partial / CARD).write_text(text, encoding="utf-8")
@@ -135,12 +83,6 @@ def load_bundle(name_or_path: str | Path, device: Any = "cpu") -> Bundle:
     Raises:
         BundleError: Unknown name, broken card, wrong hash, tensors missing, extra or misshapen.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from spinect.methods.registry import build
-
     folder = find_bundle(name_or_path)
     card = read_card(folder)
     verify(folder)
@@ -171,128 +113,8 @@ def load_bundle(name_or_path: str | Path, device: Any = "cpu") -> Bundle:
     return Bundle(card, method, folder)
 
 
-def list_bundles() -> list[Card]:
-    """Cards of the shipped bundles and of those below SPINECT_MODELS, sorted by name."""
-    return sorted((read_card(folder) for folder in _folders()), key=lambda card: card.name)
-
-
-def find_bundle(name_or_path: str | Path) -> Path:
-    """The folder of a bundle.
-
-    A plain name is looked up among the known bundles first; anything with a path separator, and
-    any Path, is a folder.
-
-    Raises:
-        BundleError: Nothing, or more than one bundle, answers to it.
-    """
-    asked = os.fspath(name_or_path)
-    plain = isinstance(name_or_path, str) and Path(asked).name == asked
-    if plain:
-        found = [folder for folder in _folders() if read_card(folder).name == asked]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            places = ", ".join(map(str, found))
-            raise BundleError(f"model {asked!r} exists {len(found)} times: {places}. Give a path")
-    folder = Path(asked).expanduser()
-    if (folder / CARD).is_file():
-        return folder
-    known = ", ".join(card.name for card in list_bundles()) or "none"
-    kind = "model" if plain else "bundle folder"
-    raise BundleError(
-        f"no {kind} {asked!r}; known models: {known}. Give one of them, or a folder with "
-        f"{CARD}, or set {SEARCH_VARIABLE} to the folder that holds it"
-    )
-
-
-def read_card(folder: Path) -> Card:
-    """The card of the bundle in `folder`.
-
-    Raises:
-        BundleError: The card is missing, not YAML, or does not fit the schema.
-    """
-    path = folder / CARD
-    try:
-        return Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise BundleError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"{path}: {where}: {first['msg'].lower()}") from error
-
-
-def verify(name_or_path: str | Path) -> str:
-    """Check the tensors against the card; returns their sha256.
-
-    Raises:
-        BundleError: The file is missing, or its hash is not the card's.
-    """
-    folder = find_bundle(name_or_path)
-    card = read_card(folder)
-    path = folder / TENSORS
-    if not path.is_file():
-        raise BundleError(f"{path} is missing; fetch or export the bundle again")
-    found = _sha256(path)
-    if found != card.sha256:
-        raise BundleError(
-            f"{path}: sha256 is {found}, the card says {card.sha256 or 'nothing'}: the file is "
-            "damaged or was replaced; fetch or export the bundle again"
-        )
-    return found
-
-
-def model_card(card: Card) -> str:
-    """The README of a bundle, from its card alone."""
-    p, t = card.preprocessing, card.training
-    rows = {
-        "method": f"`{card.method}`",
-        "input": f"{card.inputs} (channels `{card.channels}`)",
-        "modes": ", ".join(card.modes),
-        "grid": f"{p.spacing_mm:g} mm isotropic, {p.axes}, tile {' x '.join(map(str, p.tile))}, "
-        f"overlap {p.overlap:.0%}, left-right average {'on' if p.flip_average else 'off'}",
-        "intensity": f"[{p.hu_low:g}, {p.hu_high:g}] HU on [-1, 1]",
-        "training": f"{t.steps} updates, {t.patches} patches, {t.hours:.1f} h, seed {t.seed}",
-        "command": f"`{t.command}`" if t.command else "not recorded",
-        "tensors": f"{card.dtype}, sha256 `{card.sha256}`",
-        "licence": card.licence,
-    }
-    lines = [f"# {card.name}", "", card.summary, "", "| | |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in rows.items()]
-    sections = {"Training data": t.data, "Metrics": card.metrics}
-    for title, facts in sections.items():
-        lines += ["", f"## {title}", ""]
-        lines += [f"- {key}: {value}" for key, value in facts.items()] or ["Not recorded."]
-    lines += ["", "## Limits", ""]
-    lines += [f"- {limit}" for limit in (*card.limits, "Not a medical device; not for diagnosis.")]
-    if card.citation:
-        lines += ["", "## Citation", "", card.citation]
-    return "\n".join(lines) + "\n"
-
-
-def _folders() -> list[Path]:
-    """Folders of all known bundles: shipped, then those below SPINECT_MODELS."""
-    roots = [Path(str(resources.files("spinect.weights")))]
-    extra = os.environ.get(SEARCH_VARIABLE, "")
-    for root in filter(None, extra.split(os.pathsep)):
-        if not Path(root).is_dir():
-            raise BundleError(f"{SEARCH_VARIABLE} names {root}, which is not a folder")
-        roots.append(Path(root))
-    return [card.parent for root in roots for card in sorted(root.glob(f"*/{CARD}"))]
-
-
 def _module(method: Any) -> Any:
     """A method seen as the ``nn.Module`` that it also is."""
-    import torch
-
     if not isinstance(method, torch.nn.Module):
         raise BundleError(f"{type(method).__name__} is not a torch module and has no tensors")
     return method
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spinect.bundle import Bundle, Card, Preprocessing
+from spinect.bundle import Bundle
+from spinect.card import Card, Preprocessing
 from spinect.data.intensity import mr_channels
 from spinect.errors import BundleError, ConfigError, ImageError, ResourceError
 from spinect.geometry import Volume

@@ -293,3 +293,29 @@ def test_two_processes_equal_one_of_twice_the_batch(tmp_path, raw):
         found.append(checkpoint(out)["method"])
     for key, value in found[1].items():
         torch.testing.assert_close(found[0][key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_is_fixed_for_the_last_part_and_resumes_bitwise(tmp_path, stream, raw):
+    network = raw["method"]["network"] | {"norm": "batch"}
+    raw["method"] = raw["method"] | {"network": network}
+    config = changed(raw, max_steps=6, freeze_norm=0.5)
+
+    def statistics(run):
+        state = checkpoint(run)["method"]
+        return {k: v for k, v in state.items() if "running" in k}
+
+    stream(size=2)
+    train(config, tmp_path / "whole")
+    found = {}
+    for stop in (1, 3):
+        stream(size=2, fails_at=stop)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(config, tmp_path / "broken")
+        found[stop] = statistics(tmp_path / "broken")
+    stream(size=2)
+    train(config, tmp_path / "broken")
+    last = statistics(tmp_path / "broken")
+    assert len(last) > 0
+    assert all(torch.equal(found[3][k], v) for k, v in last.items())
+    assert not any(torch.equal(found[1][k], v) for k, v in last.items())
+    assert_equal_bitwise(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "broken"))

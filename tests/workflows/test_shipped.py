@@ -6,7 +6,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from spinect.bundle import Card, Preprocessing, save_bundle
+from spinect.bundle import save_bundle
+from spinect.card import Card, Preprocessing
 from spinect.cli.main import app
 from spinect.errors import BundleError, ResourceError
 from spinect.geometry import Grid

@@ -22,7 +22,7 @@ def models(
     json: c.Json = False,
 ) -> None:
     """List the models, check their files, or show a model's card."""
-    from spinect import bundle
+    from spinect import card as bundle
     from spinect.errors import ConfigError
 
     if action is ModelsAction.show:

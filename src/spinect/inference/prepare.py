@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spinect.bundle import Card
+from spinect.card import Card
 from spinect.data.intensity import ct_channels, inside_field_of_view, mr_channels
 from spinect.errors import ImageError
 from spinect.geometry import Grid, Volume

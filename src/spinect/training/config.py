@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from spinect.bundle import DType, Preprocessing
+from spinect.card import DType, Preprocessing
 from spinect.errors import ConfigError
 
 # Voxels of 1 mm along R, A, S; two of them are sagittal slices along A, S for 2D methods.

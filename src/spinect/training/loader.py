@@ -6,6 +6,7 @@ Sample number n of a run is fixed by (seed, n); update s takes the numbers
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -154,6 +155,9 @@ def make_loader(
     sampler = StepSampler(start, end, config.trainer.accumulate, rank, processes)
 
     def settle(_worker: int) -> None:
+        # A signal to the whole process group is the trainer's to answer: it ends the workers.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         torch.set_num_threads(1)
         if hasattr(os, "nice"):
             os.nice(niceness)

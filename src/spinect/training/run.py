@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from spinect.bundle import Card, TrainingFacts, load_bundle, save_bundle
+from spinect.bundle import load_bundle, save_bundle
+from spinect.card import Card, TrainingFacts
 from spinect.errors import ConfigError, TrainingError
 from spinect.methods.registry import build
 from spinect.protocols import Method

@@ -1,1 +1,1 @@
-"""The shipped bundles: one folder per model, read through ``spinect.bundle``."""
+"""The shipped bundles: one folder per model, read through ``spinect.card``."""

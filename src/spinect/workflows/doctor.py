@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import torch
 
 import spinect
-from spinect.bundle import list_bundles, verify
+from spinect.card import list_bundles, verify
 from spinect.errors import BundleError
 from spinect.inference.compute import Compute
 from spinect.methods.registry import describe
