@@ -57,8 +57,8 @@ def save_bundle(folder: Path, method: Method, card: Card, dtype: DType = "float1
         stored = tensor.detach().cpu()
         if stored.is_floating_point() and stored.ndim > 1:  # vectors are few and want precision
             stored = stored.to(getattr(torch, dtype))
-            if not bool(torch.isfinite(stored).all()):
-                raise BundleError(f"tensor {key} is not finite in {dtype}: store it as float32")
+        if not bool(torch.isfinite(stored).all()):
+            raise BundleError(f"tensor {key} is not finite as {stored.dtype}: try float32")
         kept[key] = stored.contiguous().clone()
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
