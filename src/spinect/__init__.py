@@ -39,8 +39,8 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from spinect.bundle import Bundle as Bundle
-    from spinect.card import list_bundles as list_bundles
     from spinect.bundle import load_bundle as load_bundle
+    from spinect.card import list_bundles as list_bundles
     from spinect.errors import SpinectError as SpinectError
     from spinect.errors import SpinectWarning as SpinectWarning
     from spinect.geometry import Grid as Grid
