@@ -2,11 +2,11 @@
 
 What `spinect run` does, in five lines of Python (torch is imported with `translate`)::
 
-    from spinect import read, to_native, translate, write
+    from spinect import read, segment, to_native, translate, write
     mr = read("sub-1_T2w.nii.gz")
     translation = translate(mr)  # synthetic CT and mask heads at 1 mm
-    ct, _ = to_native(translation, mr)  # on the MR's own grid
-    write(ct, "sub-1_ct.nii.gz")
+    masks = segment(translation)  # vertebrae, subregions and their table
+    write(to_native(translation, mr)[0], "sub-1_ct.nii.gz")  # on the MR's own grid
 
 Not a medical device. Not for diagnosis.
 """
@@ -22,6 +22,8 @@ _HOMES = {
     "Grid": "spinect.geometry",
     "RunOptions": "spinect.workflows",
     "RunRecord": "spinect.workflows",
+    "SegmentOptions": "spinect.workflows.steps",
+    "Segmentation": "spinect.segmentation",
     "SpinectError": "spinect.errors",
     "SpinectWarning": "spinect.errors",
     "Translation": "spinect.inference",
@@ -31,6 +33,7 @@ _HOMES = {
     "read": "spinect.io",
     "resample": "spinect.geometry.resample",
     "run_files": "spinect.workflows",
+    "segment": "spinect.workflows.steps",
     "to_iso": "spinect.geometry.resample",
     "to_native": "spinect.inference",
     "translate": "spinect.workflows.steps",
@@ -50,9 +53,12 @@ if TYPE_CHECKING:
     from spinect.inference import Translation as Translation
     from spinect.inference import to_native as to_native
     from spinect.io import read as read
+    from spinect.segmentation import Segmentation as Segmentation
     from spinect.workflows import RunOptions as RunOptions
     from spinect.workflows import RunRecord as RunRecord
     from spinect.workflows import run_files as run_files
+    from spinect.workflows.steps import SegmentOptions as SegmentOptions
+    from spinect.workflows.steps import segment as segment
     from spinect.workflows.steps import translate as translate
     from spinect.workflows.steps import write as write
 

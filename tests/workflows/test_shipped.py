@@ -1,35 +1,50 @@
 """The real engine with a tiny untrained network: everything of a run but the quality."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
+import spinect
 from spinect.bundle import save_bundle
 from spinect.card import Card, Preprocessing
 from spinect.cli.main import app
-from spinect.errors import BundleError, ResourceError
+from spinect.errors import BundleError, ConfigError, ResourceError
+from spinect.evaluation.overlap import dice
 from spinect.geometry import Grid
+from spinect.geometry.resample import resample
+from spinect.inference import MaskHeads
+from spinect.io import write_volume
 from spinect.methods.registry import build
-from spinect.workflows import RunOptions
+from spinect.workflows import RunOptions, shipped
 from spinect.workflows.record import read_record
 from spinect.workflows.shipped import load_engine
 
 CONFIG = {"network": {"channels": [8, 8], "blocks": [1, 1], "decoder_blocks": [1], "head": 4}}
 
 
+def _save(folder, method, heads=None, **card):
+    torch.manual_seed(1)
+    config = CONFIG | ({"heads": heads} if heads else {})
+    tile = Preprocessing(tile=(32, 32, 32), flip_average=False)
+    written = Card(name=folder.name, method=method, config=config, preprocessing=tile, **card)
+    save_bundle(folder, build(method, config), written)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def tiny_bundle(tmp_path_factory):
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    card = Card(
-        name="tiny",
-        method="regression",
-        config=CONFIG,
-        preprocessing=Preprocessing(tile=(32, 32, 32), flip_average=False),
-    )
-    save_bundle(folder, build("regression", CONFIG), card)
+    return _save(tmp_path_factory.mktemp("models") / "tiny", "regression")
+
+
+@pytest.fixture
+def vertebrae_bundle(tmp_path, monkeypatch):
+    """An untrained segmenter under the shipped one's name, found before it."""
+    folder = _save(tmp_path / "more" / "vertebrae", "segmentation", inputs="ct", channels="hu")
+    monkeypatch.setattr("spinect.card._folders", lambda: [folder])
     return folder
 
 
@@ -93,3 +108,118 @@ def test_models_command_shows_and_verifies_a_folder(tiny_bundle):
     assert "# tiny" in cli("models", "show", tiny_bundle).stdout
     assert "as its card says" in cli("models", "verify", tiny_bundle).stdout
     assert cli("models", "show").exit_code == 1
+
+
+def _whole(folder, mr_file):
+    """Every output is there, the native masks lie on the MR's grid, the record is valid."""
+    record = read_record(folder / "sub-1_T2w_run.json")
+    assert all((folder / name).exists() for name in record.outputs)
+    given = nib.load(mr_file)
+    for kind in ("vertebrae", "subregions"):
+        made = nib.load(folder / f"sub-1_T2w_desc-{kind}_dseg.nii.gz")
+        assert made.shape == given.shape
+        np.testing.assert_allclose(made.affine, given.affine, atol=1e-5)
+        iso = nib.load(folder / f"sub-1_T2w_space-iso_desc-{kind}_dseg.nii.gz")
+        np.testing.assert_allclose(iso.header.get_zooms(), 1, atol=1e-6)
+    return record
+
+
+@pytest.mark.parametrize("segmenter", ["direct", "embedded"])
+def test_run_with_untrained_masks(tiny_bundle, vertebrae_bundle, mr_file, tmp_path, segmenter):
+    assert vertebrae_bundle.exists()
+    out = tmp_path / "out"
+    done = cli("run", mr_file, "-o", out, "--model", tiny_bundle, "--segmenter", segmenter)
+    assert done.exit_code == 0, done.output
+    record = _whole(out, mr_file)
+    names = ["tiny"] + ["vertebrae"] * (segmenter == "embedded")
+    assert [model.name for model in record.models] == names
+    assert "segment" in record.seconds
+
+
+def _heads_of(pair, grid, vertebrae):
+    """Ideal heads of the tiny pair on a grid; no vertebra where `vertebrae` is False."""
+    truth = resample(pair.vertebrae, grid).data * vertebrae
+    parts = resample(pair.subregions, grid).data * vertebrae
+    classes = np.where(parts == 50, 2, np.where(parts == 42, 4, 0)).astype(np.uint8)
+    offset, centre = np.zeros((3, *grid.shape), np.int8), np.zeros(grid.shape)
+    index = np.indices(grid.shape)
+    for number in np.unique(truth[truth > 0]):
+        own = truth == number
+        away = np.argwhere(own & (parts == 50)).mean(0).round()[:, None, None, None] - index
+        offset[:, own] = away[:, own]
+        centre = np.maximum(centre, np.exp(-(away**2).sum(0) / 32))
+    vertebra = np.where(truth > 0, 255, 0).astype(np.uint8)
+    inside = np.ones(grid.shape, bool)
+    return MaskHeads(grid, classes, vertebra, (centre * 255).astype(np.uint8), offset, inside)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_masks_confidence_and_table_reach_the_outputs(
+    tiny_bundle, vertebrae_bundle, mr_file, tmp_path, tiny_pair, monkeypatch, found
+):
+    """Networks that answer with the truth, or with no vertebra at all."""
+    assert vertebrae_bundle.exists()
+    monkeypatch.setattr(
+        "spinect.segmentation.embedded.predict_masks",
+        lambda ct, *_args, **_options: _heads_of(tiny_pair, ct.grid, found),
+    )
+    translated = shipped.translate
+
+    def translate(mr, bundle, **options):
+        made = translated(mr, bundle, **options)
+        return replace(made, masks=_heads_of(tiny_pair, made.grid, found))
+
+    monkeypatch.setattr(shipped, "translate", translate)
+    out = tmp_path / "out"
+    done = cli("run", mr_file, "-o", out, "--model", tiny_bundle, "--lowest", "L5")
+    assert done.exit_code == 0, done.output
+    record = _whole(out, mr_file)
+    masks = np.asarray(nib.load(out / "sub-1_T2w_desc-vertebrae_dseg.nii.gz").dataobj)
+    if not found:
+        assert not masks.any()
+        assert (record.vertebrae, record.confidence, record.level_source) == ((), None, None)
+        return
+    assert record.vertebrae == ("L3", "L4", "L5")
+    assert record.level_source == "user"
+    assert record.confidence == pytest.approx(1, abs=1e-3)  # both paths saw the same
+    truth = resample(tiny_pair.vertebrae, nib_grid(mr_file)).data
+    for number in (22, 23, 24):
+        assert dice(masks == number, truth == number) > 0.9
+
+
+def nib_grid(path):
+    image = nib.load(path)
+    return Grid(image.shape, image.affine)
+
+
+def test_segment_a_ct(vertebrae_bundle, tiny_pair, tmp_path):
+    ct = write_volume(tiny_pair.ct, tmp_path / "in.nii.gz")
+    done = cli("segment", ct, "-o", tmp_path / "out", "--outputs", "vertebrae,iso,table")
+    assert vertebrae_bundle.exists()
+    assert done.exit_code == 0, done.output
+    record = read_record(tmp_path / "out" / "in_run.json")
+    assert [model.name for model in record.models] == ["vertebrae"]
+
+
+def test_a_model_without_mask_heads_cannot_segment(tmp_path):
+    folder = _save(tmp_path / "bare", "regression", ["ct"])
+    with pytest.raises(BundleError, match="no head for classes"):
+        load_engine(RunOptions(model=str(folder), segmenter="direct"))
+
+
+def test_a_segmenter_that_is_not_there_is_named(tiny_bundle, mr_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("spinect.card._folders", list)
+    done = cli("run", mr_file, "-o", tmp_path / "out", "--model", tiny_bundle)
+    assert done.exit_code == 1
+    assert "'vertebrae'" in done.stderr
+
+
+def test_segment_in_python(tiny_bundle, vertebrae_bundle, tiny_pair):
+    translation = spinect.translate(tiny_pair.mr, str(tiny_bundle), device="cpu", precision="fp32")
+    for how in ("direct", "embedded"):
+        masks = spinect.segment(translation, how, model=str(vertebrae_bundle))
+        assert masks.vertebrae.grid.matches(translation.grid)
+    with pytest.raises(ConfigError, match="translate the MR first"):
+        spinect.segment(tiny_pair.mr)
+    with pytest.raises(ConfigError, match="'L9' is not a vertebra"):
+        spinect.segment(translation, "direct", options=spinect.SegmentOptions(lowest="L9"))

@@ -149,6 +149,7 @@ def _compare(outcome: Outcome, truth: _Truth) -> Demo:
 
 def _mask_rows(score: CaseScore) -> Sequence[Comparison]:
     count = len(score.vertebrae)
+    distances = [v.signed_mm for v in score.vertebrae if v.matched and np.isfinite(v.signed_mm)]
     return (
         Comparison(
             "vertebra Dice",
@@ -159,7 +160,7 @@ def _mask_rows(score: CaseScore) -> Sequence[Comparison]:
         Comparison("posterior Dice", f"{score.posterior_dice:.2f}", "arches and processes"),
         Comparison(
             "surface distance",
-            f"{np.nanmedian([v.signed_mm for v in score.vertebrae]):+.2f} mm",
+            f"{np.median(distances):+.2f} mm" if distances else "n/a",
             "median, signed: positive where the mask is too large",
         ),
         Comparison(

@@ -2,18 +2,20 @@
 
 from spinect.bundle import Bundle, load_bundle
 from spinect.data.tiles import plan_tiles
-from spinect.errors import ConfigError
+from spinect.errors import BundleError
 from spinect.geometry import Grid, Volume
+from spinect.geometry.resample import resample
 from spinect.inference import Translation, to_native, translate
 from spinect.inference.compute import Compute
-from spinect.inference.heads import BYTES_PER_VOXEL
+from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS
 from spinect.inference.plan import Demand, plan_memory
 from spinect.inference.prepare import CHANNELS
 from spinect.protocols import HEADS
+from spinect.segmentation import Segmentation
 from spinect.workflows.engine import Engine, Result
 from spinect.workflows.options import RunOptions
 from spinect.workflows.record import ModelRecord, Stopwatch
-from spinect.workflows.steps import SEGMENTER
+from spinect.workflows.steps import SEGMENTER, SegmentOptions, segment
 
 _CT_BYTES = {"regress": 4, "sample": 4, "mc": 12}  # whole-volume results per voxel
 
@@ -22,13 +24,10 @@ def load_engine(options: RunOptions) -> Engine:
     """Load every model that these options need, once for all cases.
 
     Raises:
-        BundleError: Unknown or damaged model, or a mode that it does not offer.
-        ConfigError: The device is not there, or the segmenter is not.
+        BundleError: Unknown or damaged model, or one without the mask heads that the segmenter
+            needs.
+        ConfigError: The device is not there.
     """
-    if options.segmenter != "none":
-        raise ConfigError(
-            f"segmenter {options.segmenter} is not part of this version; use --segmenter none"
-        )
     return ShippedEngine(options)
 
 
@@ -42,6 +41,12 @@ class ShippedEngine:
         self._translator = load_bundle(options.model) if options.kind == "mr" else None
         self._segmenter = load_bundle(SEGMENTER) if options.segmenter == "embedded" else None
         loaded = [b for b in (self._translator, self._segmenter) if b is not None]
+        for bundle in (
+            self._segmenter,
+            self._translator if options.segmenter == "direct" else None,
+        ):
+            if bundle is not None:
+                _check_heads(bundle, options.segmenter)
         self.models = tuple(ModelRecord(name=b.card.name, sha256=b.card.sha256) for b in loaded)
 
     def memory_need(self, grid: Grid, options: RunOptions) -> int:
@@ -70,19 +75,31 @@ class ShippedEngine:
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:
         """Translate (an MR), segment (unless told not to), bring both onto the image's grid."""
-        translation = None
+        translation = found = None
         if self._translator is not None:
             with watch.stage("translate"):
                 translation = self._translate(self._translator, image, options, watch)
-        ct = std = None
-        if translation is not None:
-            with watch.stage("native"):
+        if options.segmenter != "none":
+            with watch.stage("segment"):
+                found = self._segment(translation or image, options, watch)
+        ct = std = vertebrae = subregions = None
+        with watch.stage("native"):
+            if translation is not None:
                 ct, std = to_native(translation, image)
+            if found is not None:
+                vertebrae = resample(found.vertebrae, image.grid)
+                subregions = resample(found.subregions, image.grid)
+        said = (*(translation.warnings if translation else ()), *(found.warnings if found else ()))
         return Result(
             ct=ct,
             ct_iso=translation.ct if translation else None,
             std=std,
-            warnings=translation.warnings if translation else (),
+            vertebrae=vertebrae,
+            vertebrae_iso=found.vertebrae if found else None,
+            subregions=subregions,
+            subregions_iso=found.subregions if found else None,
+            rows=found.rows if found else (),
+            warnings=said,
         )
 
     def _translate(
@@ -99,4 +116,33 @@ class ShippedEngine:
             max_memory=options.max_memory,
             device=options.device,
             progress=watch.share,
+        )
+
+    def _segment(
+        self, source: Translation | Volume, options: RunOptions, watch: Stopwatch
+    ) -> Segmentation:
+        naming = SegmentOptions(
+            scheme=options.scheme,
+            lowest=options.lowest,
+            highest=options.highest,
+            sacrum=options.sacrum,
+        )  # a command needs no timeout of its own: the case's alarm ends it as well
+        return segment(
+            source,
+            options.segmenter,
+            model=self._segmenter or SEGMENTER,
+            options=naming,
+            precision=options.precision,
+            max_memory=options.max_memory,
+            device=options.device,
+            progress=watch.share,
+        )
+
+
+def _check_heads(bundle: Bundle, segmenter: str) -> None:
+    missing = [head for head in MASK_HEADS if head not in bundle.method.heads]
+    if missing:
+        raise BundleError(
+            f"segmenter {segmenter}: model {bundle.card.name} has no head for "
+            f"{', '.join(missing)}; choose another --segmenter or model"
         )
