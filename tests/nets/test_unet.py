@@ -46,6 +46,7 @@ def test_shapes_and_parameters(ndim, stem):
         + conv_parameters(ndim, 8, 3 * cell, 1)
         + conv_parameters(ndim, 6, 6, 3)
         + conv_parameters(ndim, 6, 5, 3)
+        + conv_parameters(ndim, 8, 5 * cell, 1)
         + conv_parameters(ndim, 8, 4, 1)
     )
     assert sum(p.numel() for p in net.parameters()) == expected

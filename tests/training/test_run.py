@@ -252,6 +252,26 @@ def test_training_lowers_the_loss_and_starts_from_a_bundle(tmp_path, stream, raw
         assert torch.equal(one, other)
 
 
+def test_starting_partly_takes_what_fits_and_refuses_a_stranger(tmp_path, stream, raw):
+    stream(size=4)
+    export(train(changed(raw, max_steps=1), tmp_path / "run"), tmp_path / "bundle")
+    stored = load_bundle(tmp_path / "bundle").method.state_dict()
+    other = raw | {"start_from": str(tmp_path / "bundle")}
+    other["method"] = raw["method"] | {"in_channels": 2}
+    with pytest.raises(ConfigError, match="another network"):
+        make_method(parse_config(other))
+    warm = make_method(parse_config(other | {"start_partly": True})).state_dict()
+    cold = make_method(parse_config(other | {"start_from": None})).state_dict()
+    shapes = {key: stored[key].shape == value.shape for key, value in warm.items()}
+    assert any(shapes.values()) and not all(shapes.values())
+    for key, fits in shapes.items():
+        assert torch.equal(warm[key], (stored if fits else cold)[key])
+    network = {"channels": [2, 3], "blocks": [0, 0], "decoder_blocks": [0], "head": 3}
+    other["method"] = other["method"] | {"heads": ["classes"], "network": network}
+    with pytest.raises(ConfigError, match="not one tensor fits"):
+        make_method(parse_config(other | {"start_partly": True}))
+
+
 def test_an_interrupt_finishes_the_update_and_leaves_a_checkpoint(tmp_path, stream, raw):
     source = stream()
     plain = source.__class__.__getitem__

@@ -25,9 +25,11 @@ class UNet(nn.Module):
 
     Encoder: `space_to_depth`, a convolution, then per level residual blocks and a strided
     convolution. Decoder: 1x1 convolution, nearest upsampling, addition of the 1x1-convolved skip,
-    residual blocks. Fine outputs: `depth_to_space`, the raw input beside it, two convolutions of
-    kernel 3. Coarse outputs: one 1x1 convolution, left on the cells. In evaluation no statistic is
-    taken over space, so a voxel's output depends only on the `reach` voxels around it.
+    residual blocks. Fine outputs: `depth_to_space` of a 1x1 convolution, which teaches the body
+    without a detour, plus a correction that sees the raw input: `depth_to_space`, the input beside
+    it, two convolutions of kernel 3. Coarse outputs: one 1x1 convolution, left on the cells. In
+    evaluation no statistic is taken over space, so a voxel's output depends only on the `reach`
+    voxels around it.
 
     Args:
         ndim: 2 or 3 spatial axes.
@@ -40,7 +42,7 @@ class UNet(nn.Module):
         stem: Voxels per cell and axis; 1 for none.
         head: Features of the fine head.
         embedding: Length of the noise-level embedding; 0 for a network without noise level.
-        precise: In evaluation the last fine convolution ignores autocast and stays float32.
+        precise: In evaluation the last fine convolutions ignore autocast and stay float32.
         norm: "rms" normalises each voxel's channels; "batch" learns several times as fast on images
             of many contrasts, and needs batches of several of them (docs/decisions).
     """
@@ -92,6 +94,7 @@ class UNet(nn.Module):
         self.settle = batch_norm(ndim, channels[0]) if norm == "batch" else None
         self.fine_first = conv(ndim, head, head, 3)
         self.fine_last = conv(ndim, head, fine, 3)
+        self.direct = conv(ndim, channels[0], fine * stem**ndim, 1)
         self.coarse = conv(ndim, channels[0], coarse, 1) if coarse else None
 
     @property
@@ -137,18 +140,21 @@ class UNet(nn.Module):
 
     def _fine(self, cells: Tensor, x: Tensor) -> Tensor:
         voxels = self.expand(cells)
-        voxels = voxels if self.settle is None else F.silu(voxels)
-        if self.stem > 1:
-            voxels = depth_to_space(voxels, self.stem)
+        voxels = self._to_voxels(voxels if self.settle is None else F.silu(voxels))
         h = F.silu(self.fine_first(torch.cat([voxels, x.to(voxels.dtype)], dim=1)))
-        fine: Tensor
         if self.precise and not self.training:
             # bfloat16 has steps of 3 to 6 HU between soft tissue and bone: coarse for an image.
             with _without_autocast(h.device.type):
-                fine = self.fine_last(h.to(self.fine_last.weight.dtype))
-        else:
-            fine = self.fine_last(h)
+                cells, h = (v.to(self.fine_last.weight.dtype) for v in (cells, h))
+                return self._join(cells, h)
+        return self._join(cells, h)
+
+    def _join(self, cells: Tensor, h: Tensor) -> Tensor:
+        fine: Tensor = self._to_voxels(self.direct(cells)) + self.fine_last(h)
         return fine
+
+    def _to_voxels(self, cells: Tensor) -> Tensor:
+        return depth_to_space(cells, self.stem) if self.stem > 1 else cells
 
 
 def _without_autocast(device: str) -> AbstractContextManager[object]:

@@ -134,6 +134,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     data: Annotated[PhantomData | PoolData | DatasetData, Field(discriminator="source")]
     trainer: TrainerConfig
     start_from: str | None = None  # bundle whose weights the training starts from
+    start_partly: bool = False  # tensors that the bundle lacks or has in another shape stay random
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")

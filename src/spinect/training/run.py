@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from spinect.bundle import load_bundle, save_bundle
 from spinect.card import Card, TrainingFacts
@@ -80,13 +81,16 @@ def make_method(config: RunConfig) -> Method:
     """The config's method with its initial weights: drawn from the seed, or a bundle's.
 
     Raises:
-        ConfigError: The config and the bundle of `start_from` describe different networks.
+        ConfigError: The config and the bundle of `start_from` describe different networks, or,
+            with `start_partly`, have no tensor in common.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(draw_seed(config.seed, 0))
         method = build(config.method["name"], config.method_fields)
     if config.start_from is not None:
         source = as_module(load_bundle(config.start_from).method).state_dict()
+        if config.start_partly:
+            source = _fitting(source, as_module(method).state_dict(), config.start_from)
         try:
             as_module(method).load_state_dict(source)
         except RuntimeError as error:
@@ -147,6 +151,18 @@ def export(
         limits=(*about.limits, *limits),
     )
     return save_bundle(out, method, card, about.dtype)
+
+
+def _fitting(
+    source: Mapping[str, Tensor], random: Mapping[str, Tensor], origin: str
+) -> dict[str, Tensor]:
+    """`random` with what `source` holds under the same name in the same shape."""
+    fits = {k: v for k, v in source.items() if k in random and random[k].shape == v.shape}
+    if not fits:
+        raise ConfigError(f"start_from {origin}: not one tensor fits the method's network")
+    kept = sorted(random.keys() - fits.keys())
+    LOG.info("start_from %s: %d tensors taken, random: %s", origin, len(fits), ", ".join(kept))
+    return {**random, **fits}
 
 
 def data_fingerprint(config: RunConfig) -> dict[str, Any]:
