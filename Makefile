@@ -35,6 +35,11 @@ test: check
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
 
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/exactness.py runs/main_job/phantoms-lumbar-10/sub-1000000/anat/sub-1000000_T1w.nii.gz
+	$(BIN)/python benchmarks/networks.py
+
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -1,12 +1,13 @@
 """spinect: spine MR to synthetic CT in Hounsfield units and vertebra masks.
 
-What `spinect run` does, in five lines of Python (torch is imported with `translate`)::
+What `spinect run` does, in five lines of Python (torch is imported with `translate`):
 
-    from spinect import read, segment, to_native, translate, write
-    mr = read("sub-1_T2w.nii.gz")
-    translation = translate(mr)  # synthetic CT and mask heads at 1 mm
-    masks = segment(translation)  # vertebrae, subregions and their table
-    write(to_native(translation, mr)[0], "sub-1_ct.nii.gz")  # on the MR's own grid
+>>> from spinect import read, segment, to_native, translate, write
+>>> mr = read("sub-1_T2w.nii.gz")
+>>> translation = translate(mr)  # synthetic CT and mask heads at 1 mm
+>>> masks = segment(translation)  # vertebrae, subregions and their table at 1 mm
+>>> write(to_native(translation, mr)[0], "sub-1_ct.nii.gz").name  # on the MR's own grid
+'sub-1_ct.nii.gz'
 
 Not a medical device. Not for diagnosis.
 """

@@ -6,6 +6,7 @@ minimum. Coordinates are those of the bone: x to the right, y to the front, z to
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -282,6 +283,10 @@ class Bone:
 
     def bounds(self) -> Float:
         """(2, 3) corners of a box that holds all parts, bone coordinates."""
+        return self._box
+
+    @cached_property
+    def _box(self) -> Float:
         boxes = np.array([p.bounds() for p in self.parts])
         return np.stack([boxes[:, 0].min(0), boxes[:, 1].max(0)])
 
