@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from spinect.card import (
     CARD,
@@ -63,7 +63,7 @@ def save_bundle(folder: Path, method: Method, card: Card, dtype: DType = "float1
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(kept, partial / TENSORS)
+    (partial / TENSORS).write_bytes(save(kept))
     digest = file_sha256(partial / TENSORS)
     written = Card.model_validate(card.model_dump() | {"sha256": digest, "dtype": dtype})
     text = yaml.safe_dump(written.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from spinect.anatomy import CLASS, PRESACRAL, VERTEBRA_CLASSES
-from spinect.data.augment import FieldOfView, view
-from spinect.data.targets import targets
+from spinect.anatomy import CLASS, PRESACRAL
 from spinect.evaluation.overlap import dice, match
 from spinect.geometry import Grid
 from spinect.inference import MaskHeads
 from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
-from spinect.protocols import OFFSET_MM
 from spinect.segmentation.centres import Candidates, choose_chain, heat_peaks
 from spinect.segmentation.instances import find_instances
 
@@ -33,34 +30,13 @@ def phantom(region, seed=1_000_003, front=35):
     return rasterise(anatomy, grid.crop(low, high - low))
 
 
-def ideal(tissue_map, matrix=None):
-    """The scene under `matrix`, its vertebrae, and what a network without fault says of it."""
-    shape = tissue_map.grid.shape
-    turn = np.eye(3) if matrix is None else matrix
-    scene = view(tissue_map, FieldOfView(shape, tuple((n - 1) / 2 for n in shape), turn, False))
-    goal = targets(scene)
-    classes = goal.classes.numpy()
-    classes[classes >= len(CLASS)] = 0
-    bone = np.isin(classes, VERTEBRA_CLASSES)
-    offset = np.nan_to_num(goal.offset.numpy() * OFFSET_MM).round().clip(-127, 127)
-    heads = MaskHeads(
-        grid=tissue_map.grid,
-        classes=classes,
-        vertebra=(255 * bone).astype(np.uint8),
-        centre=(255 * goal.centre[0].numpy()).round().astype(np.uint8),
-        offset=(offset * bone).astype(np.int8),
-        inside=np.ones(shape, bool),
-    )
-    return scene, np.where(bone, scene.vertebrae.numpy(), 0), heads
-
-
 @pytest.fixture(scope="module")
-def lumbar():
+def lumbar(ideal):
     return ideal(phantom("lumbar", front=100))
 
 
 @pytest.fixture(scope="module")
-def cervical():
+def cervical(ideal):
     return ideal(phantom("cervical"))
 
 
@@ -253,7 +229,7 @@ def test_fused_bodies_are_parted(lumbar):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_crooked_spine(axis):
+def test_a_crooked_spine(axis, ideal):
     """Turned by 25 degrees: a side bend, or a flexed back."""
     cos, sin = np.cos(np.radians(25)), np.sin(np.radians(25))
     i, j = (a for a in range(3) if a != axis)
@@ -365,7 +341,7 @@ def test_the_same_in_the_same_out(lumbar):
 
 
 @pytest.mark.slow
-def test_a_whole_spine():
+def test_a_whole_spine(ideal):
     _, truth, heads = ideal(phantom("whole"))
     found = assert_all(with_noise(heads, 3.0, seed=6), truth)
     assert len(found.centres) == 23

@@ -5,14 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spinect.anatomy import CLASS, SACRUM, VERTEBRA_CLASSES
-from spinect.data.augment import FieldOfView, view
-from spinect.data.targets import targets
+from spinect.anatomy import CLASS, SACRUM
 from spinect.evaluation.overlap import dice
 from spinect.geometry import Grid
 from spinect.inference import MaskHeads
 from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
-from spinect.protocols import OFFSET_MM
 from spinect.segmentation.instances import find_instances
 from spinect.segmentation.result import Instances
 from spinect.segmentation.sides import midplanes
@@ -34,30 +31,9 @@ def tissue_map():
     return rasterise(anatomy, grid.crop(low.astype(int), (high - low).astype(int)))
 
 
-def seen(tissue_map, matrix=None):
-    """The scene under `matrix`, and what a network without fault says of it."""
-    shape = tissue_map.grid.shape
-    turn = np.eye(3) if matrix is None else matrix
-    scene = view(tissue_map, FieldOfView(shape, tuple((n - 1) / 2 for n in shape), turn, False))
-    goal = targets(scene)
-    classes = goal.classes.numpy()
-    classes[classes >= len(CLASS)] = 0
-    bone = np.isin(classes, VERTEBRA_CLASSES)
-    offset = np.nan_to_num(goal.offset.numpy() * OFFSET_MM).round().clip(-127, 127)
-    heads = MaskHeads(
-        grid=tissue_map.grid,
-        classes=classes,
-        vertebra=(255 * bone).astype(np.uint8),
-        centre=(255 * goal.centre[0].numpy()).round().astype(np.uint8),
-        offset=(offset * bone).astype(np.int8),
-        inside=np.ones(shape, bool),
-    )
-    return scene, heads
-
-
 @pytest.fixture(scope="module")
-def case(tissue_map):
-    scene, heads = seen(tissue_map)
+def case(ideal, tissue_map):
+    scene, _, heads = ideal(tissue_map)
     return scene, heads, find_instances(heads)
 
 
@@ -102,8 +78,8 @@ def test_perfect_heads_give_back_the_subregions(case):
 
 
 @pytest.mark.parametrize(("axis", "degrees"), [(1, 25), (2, 25), (0, -25)])
-def test_sides_follow_a_turned_spine(tissue_map, axis, degrees):
-    scene, heads = seen(tissue_map, turned(axis, degrees))
+def test_sides_follow_a_turned_spine(tissue_map, axis, degrees, ideal):
+    scene, _, heads = ideal(tissue_map, turned(axis, degrees))
     truth, sacral = truth_of(scene)
     parts = subregion_map(heads, find_instances(heads))
     assert_sides(parts, truth, sacral)

@@ -34,9 +34,9 @@ class Prepared:
     peeled: int
 
 
-def iso_grid(volume: Volume, card: Card) -> Grid:
-    """The grid on which a bundle works for this volume."""
-    return volume.grid.canonical().with_spacing(card.preprocessing.spacing_mm)
+def iso_grid(grid: Grid, card: Card) -> Grid:
+    """The grid on which a bundle works for a volume on `grid`."""
+    return grid.canonical().with_spacing(card.preprocessing.spacing_mm)
 
 
 def prepare(volume: Volume, card: Card) -> Prepared:
@@ -50,7 +50,7 @@ def prepare(volume: Volume, card: Card) -> Prepared:
             f"bundle {card.name} takes a volume of kind {card.inputs!r}, not {volume.kind!r}"
         )
     cropped, peeled = _without_frame(volume) if volume.kind == "mr" else (volume, 0)
-    grid = iso_grid(volume, card)
+    grid = iso_grid(volume.grid, card)
     data = torch.from_numpy(resample(cropped, grid).data)[None, None]
     inside = _coverage(cropped, grid)
     if card.channels == "hu":

@@ -13,7 +13,7 @@ from spinect.errors import BundleError, ConfigError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.inference.compute import Compute, Precision
-from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS, MaskHeads
+from spinect.inference.heads import MASK_HEADS, MaskHeads
 from spinect.inference.noise import NoiseField
 from spinect.inference.uncertainty import RunningMoments
 from spinect.inference.walk import Progress, Shares, Walk
@@ -94,8 +94,7 @@ def translate(
     _check_options(bundle, mode, steps, samples)
     heads = bundle.method.heads
     with_masks = all(head in heads for head in MASK_HEADS)
-    per_voxel = {"regress": 4, "sample": 4, "mc": 12}[mode] + BYTES_PER_VOXEL * with_masks
-    walk = Walk.start(mr, bundle, Compute.choose(device, precision), max_memory, per_voxel, mode)
+    walk = Walk.start(mr, bundle, Compute.choose(device, precision), max_memory, mode)
     rounds = {"regress": 0, "sample": 1, "mc": samples}[mode]
     regressing = mode == "regress" or with_masks
     done = Shares(progress, rounds + regressing)
@@ -154,7 +153,7 @@ def predict_masks(
             f"bundle {bundle.card.name} has no head for {', '.join(missing)}: it cannot segment"
         )
     compute = Compute.choose(device, precision)
-    walk = Walk.start(volume, bundle, compute, max_memory, BYTES_PER_VOXEL, "regress")
+    walk = Walk.start(volume, bundle, compute, max_memory, "regress")
     _, masks = walk.regress(Shares(progress, 1), want_ct=False)
     assert masks is not None
     return masks

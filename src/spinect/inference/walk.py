@@ -18,13 +18,15 @@ from spinect.errors import BundleError, SpinectWarning
 from spinect.geometry import Grid, Volume
 from spinect.inference.blend import blend, blend_slabs, without_padding
 from spinect.inference.compute import Compute, TileNetwork, head_slices
-from spinect.inference.heads import MASK_HEADS, MaskHeads, reduce_masks
+from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS, MaskHeads, reduce_masks
 from spinect.inference.noise import NoiseField
 from spinect.inference.plan import Demand, Plan, allocate, plan_memory
 from spinect.inference.prepare import CHANNELS, Prepared, iso_grid, prepare
 from spinect.protocols import HEADS, Mode
 
 AIR_HU: Final = -1000.0
+# Whole-volume results per voxel; the spread of many draws is summed in two more volumes.
+_CT_BYTES: Final[dict[Mode, int]] = {"regress": 4, "sample": 4, "mc": 12}
 Progress = Callable[[float], None]  # called with the share done, 0-1
 
 
@@ -43,6 +45,25 @@ class Shares:
         """The present round is done."""
         self.part(1.0)
         self._finished += 1
+
+
+def fit(
+    grid: Grid, bundle: Bundle, compute: Compute, max_memory: int, mode: Mode
+) -> tuple[Tiling, Plan]:
+    """Tiles of a volume on `grid`, and how the run fits into memory.
+
+    Raises:
+        ResourceError: The smallest tile does not fit into `max_memory`.
+    """
+    card, method = bundle.card, bundle.method
+    settings, heads = card.preprocessing, method.heads
+    shape = iso_grid(grid, card).shape
+    tiling = plan_tiles(shape, settings.tile, settings.overlap, method.divisor)
+    results = _CT_BYTES[mode] * ("ct" in heads)
+    results += BYTES_PER_VOXEL * all(head in heads for head in MASK_HEADS)
+    channels = sum(HEADS[head] for head in heads)
+    demand = Demand(CHANNELS[card.channels], channels, results, mode != "regress")
+    return tiling, plan_memory(method, tiling, demand, compute, max_memory)
 
 
 @dataclass(eq=False)
@@ -64,23 +85,17 @@ class Walk:
         bundle: Bundle,
         compute: Compute,
         max_memory: int,
-        bytes_per_voxel: int,
         mode: Mode,
     ) -> "Walk":
         card, method = bundle.card, bundle.method
-        settings = card.preprocessing
-        if method.ndim == 2 and settings.tile[0] != 1:
+        if method.ndim == 2 and card.preprocessing.tile[0] != 1:
             raise BundleError(
                 f"bundle {card.name} is two-dimensional: its tile must be one sagittal slice, "
-                f"not {settings.tile}"
+                f"not {card.preprocessing.tile}"
             )
-        shape = iso_grid(volume, card).shape
-        tiling = plan_tiles(shape, settings.tile, settings.overlap, method.divisor)
-        channels = sum(HEADS[head] for head in method.heads)
-        demand = Demand(CHANNELS[card.channels], channels, bytes_per_voxel, mode != "regress")
-        plan = plan_memory(method, tiling, demand, compute, max_memory)
+        tiling, plan = fit(volume.grid, bundle, compute, max_memory, mode)
         prepared = prepare(volume, card)
-        flip = settings.flip_average and method.ndim == 3
+        flip = card.preprocessing.flip_average and method.ndim == 3
         network = TileNetwork(method, _padded(prepared, tiling, plan), compute, flip)
         said = []
         if prepared.peeled:

@@ -1,23 +1,19 @@
 """The engine of the program: a translator bundle, a segmenter, and the way onto the MR's grid."""
 
 from spinect.bundle import Bundle, load_bundle
-from spinect.data.tiles import plan_tiles
 from spinect.errors import BundleError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.inference import Translation, to_native, translate
 from spinect.inference.compute import Compute
-from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS
-from spinect.inference.plan import Demand, plan_memory
-from spinect.inference.prepare import CHANNELS
-from spinect.protocols import HEADS
+from spinect.inference.heads import MASK_HEADS
+from spinect.inference.walk import fit
+from spinect.protocols import Mode
 from spinect.segmentation import Segmentation
 from spinect.workflows.engine import Engine, Result
 from spinect.workflows.options import RunOptions
 from spinect.workflows.record import ModelRecord, Stopwatch
 from spinect.workflows.steps import SEGMENTER, SegmentOptions, segment
-
-_CT_BYTES = {"regress": 4, "sample": 4, "mc": 12}  # whole-volume results per voxel
 
 
 def load_engine(options: RunOptions) -> Engine:
@@ -55,23 +51,15 @@ class ShippedEngine:
         Raises:
             ResourceError: The smallest tile does not fit into `options.max_memory`.
         """
-        need = 0
+        runs: list[tuple[Bundle, Mode]] = []
         if self._translator is not None:
-            need = self._peak(self._translator, grid, options, _CT_BYTES[options.mode])
+            runs.append((self._translator, options.mode))
         if self._segmenter is not None:
-            need = max(need, self._peak(self._segmenter, grid, options, 0))
-        return need
-
-    def _peak(self, bundle: Bundle, grid: Grid, options: RunOptions, per_voxel: int) -> int:
-        card, method = bundle.card, bundle.method
-        shape = grid.canonical().with_spacing(card.preprocessing.spacing_mm).shape
-        settings = card.preprocessing
-        tiling = plan_tiles(shape, settings.tile, settings.overlap, method.divisor)
-        channels = sum(HEADS[head] for head in method.heads)
-        sampled = options.mode != "regress" and bundle is self._translator
-        demand = Demand(CHANNELS[card.channels], channels, per_voxel + BYTES_PER_VOXEL, sampled)
-        plan = plan_memory(method, tiling, demand, self._compute, options.max_memory)
-        return plan.peak_bytes
+            runs.append((self._segmenter, "regress"))
+        plans = [
+            fit(grid, bundle, self._compute, options.max_memory, mode)[1] for bundle, mode in runs
+        ]
+        return max((plan.peak_bytes for plan in plans), default=0)
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:
         """Translate (an MR), segment (unless told not to), bring both onto the image's grid."""
