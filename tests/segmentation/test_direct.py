@@ -84,3 +84,10 @@ def test_agreement_is_the_dice_of_shifted_cubes_whatever_their_names():
     assert agreement(a, b) == pytest.approx(expected)
     filled = with_confidence(a, agreement(a, b))
     assert {row["id"]: row["confidence"] for row in filled.rows} == pytest.approx(expected)
+    (said,) = filled.warnings
+    assert "on L3: look" in said
+
+
+def test_full_agreement_warns_of_nothing():
+    a = cubes((20, 5), (26, 30))
+    assert with_confidence(a, {20: 0.5, 26: 0.1}).warnings == ()

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
+from spinect.anatomy import SACRUM, VERTEBRAE
 from spinect.evaluation.overlap import dice, match
 from spinect.geometry import Volume
 from spinect.geometry.resample import resample
@@ -14,6 +16,8 @@ from spinect.segmentation.levels import assign_levels
 from spinect.segmentation.result import Level, Segmentation
 from spinect.segmentation.subregions import sacrum_ids, subregion_map
 from spinect.segmentation.table import vertebra_rows
+
+POOR_AGREEMENT: Final = 0.5  # Dice; at or below it the evaluation counts a vertebra as missed
 
 
 def segment_heads(
@@ -72,8 +76,24 @@ def agreement(a: Segmentation, b: Segmentation) -> dict[int, float]:
 
 
 def with_confidence(segmentation: Segmentation, confidence: Mapping[int, float]) -> Segmentation:
-    """The same masks, the table's column `confidence` filled; ids without a value get none."""
+    """The same masks, the table's column `confidence` filled; ids without a value get none.
+
+    A warning names the vertebrae outside the sacrum whose value is below `POOR_AGREEMENT`.
+    """
+    ids = [int(str(row["id"])) for row in segmentation.rows]
     rows = tuple(
-        {**row, "confidence": confidence.get(int(str(row["id"])))} for row in segmentation.rows
+        {**row, "confidence": confidence.get(number)}
+        for number, row in zip(ids, segmentation.rows, strict=True)
     )
-    return replace(segmentation, rows=rows)
+    poor = [
+        VERTEBRAE[number]
+        for number in ids
+        if number not in SACRUM and confidence.get(number, 1.0) < POOR_AGREEMENT
+    ]
+    said = segmentation.warnings
+    if poor:
+        said += (
+            f"the two ways to the masks agree by a Dice below {POOR_AGREEMENT:g} on "
+            f"{', '.join(poor)}: look at the picture before using them",
+        )
+    return replace(segmentation, rows=rows, warnings=said)
