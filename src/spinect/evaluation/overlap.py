@@ -77,8 +77,8 @@ class CaseScore:
         vertebrae: One row for each scored true vertebra.
         posterior_dice: Union of 41-48 of the scored vertebrae; NaN without subregions.
         posterior_signed_mm: Median signed surface distance of that union.
-        spurious: Predicted ids outside the sacrum that match nothing, between the first and the
-            last scored vertebra along head-feet; cut and sacral truth does not make one spurious.
+        spurious: Predicted ids outside the sacrum that match nothing and whose middle lies between
+            the first and the last scored vertebra; cut and sacral truth does not make one spurious.
         wrong_level: Matched vertebrae whose level name differs.
     """
 
@@ -165,10 +165,14 @@ def score_case(
 
 
 def _spurious(prediction: Volume, truth: Volume, matched: set[int], scored: list[int]) -> int:
-    """Unmatched presacral instances between the first and last scored vertebra, head to feet."""
+    """Unmatched presacral instances whose middle lies between the first and last scored vertebra.
+
+    The middle, since the neighbours of the scored vertebrae reach into their rows.
+    """
     if not scored:
         return 0
     pred, true = prediction.canonical().data, truth.canonical().data
     rows = np.flatnonzero(np.isin(true, scored).any((0, 1)))
-    between = np.unique(pred[:, :, rows[0] : rows[-1] + 1])
-    return sum(1 for i in between if i in PRESACRAL and int(i) not in matched)
+    lone = [int(i) for i in np.unique(pred) if i in PRESACRAL and int(i) not in matched]
+    middles = [float(np.mean(np.nonzero(pred == i)[2])) for i in lone]
+    return sum(1 for middle in middles if rows[0] <= middle <= rows[-1])
