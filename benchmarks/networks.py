@@ -1,6 +1,6 @@
 """Speed and size of the networks: training and inference on this machine.
 
-    python benchmarks/networks.py --threads 2 --repeats 5 --shape wide=64,96,128,160
+    python benchmarks/networks.py [--threads 2] [--repeats 5] [--shapes narrow wide]
 
 Per shape: parameters, seconds per 96^3 patch (forward, losses, backward, AdamW) and the
 convolutions' GFLOP/s in it, megavoxels per second of inference. bf16 autocast, channels last,
@@ -9,16 +9,13 @@ machine the processor seconds, summed over the threads, say more than those on t
 """
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from common import publish, table
 from spinect.anatomy import CLASSES
 from spinect.methods.registry import build
 from spinect.protocols import Batch
@@ -103,30 +100,20 @@ def measure(name: str, network: dict[str, tuple[int, ...]], repeats: int) -> dic
 
 
 def main() -> None:
-    """Print the table, and write it with the machine beside it where asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=SHAPES)
     parser.add_argument("--methods", nargs="*", default=["regression", "segmentation"])
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = []
-    for name in arguments.methods:
-        for shape in arguments.shapes:
-            row = {"shape": shape, **measure(name, SHAPES[shape], arguments.repeats)}
-            rows.append(row)
-            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    if arguments.json:
-        machine = {
-            "torch": torch.__version__,
-            "threads": arguments.threads,
-            "cpus": os.cpu_count(),
-            "processor": platform.processor(),
-            "capability": torch.backends.cpu.get_cpu_capability(),
-        }
-        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    rows = [
+        {"shape": shape, **measure(name, SHAPES[shape], arguments.repeats)}
+        for name in arguments.methods
+        for shape in arguments.shapes
+    ]
+    body = f"{arguments.threads} threads.\n\n" + table(list(rows[0]), [[*r.values()] for r in rows])
+    publish("networks", "Speed and size of the networks", body)
 
 
 if __name__ == "__main__":
