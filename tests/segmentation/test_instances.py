@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from spinect.anatomy import CLASS, PRESACRAL
+from spinect.anatomy import CLASS, PRESACRAL, VERTEBRA_IDS
 from spinect.evaluation.overlap import dice, match
 from spinect.geometry import Grid
 from spinect.inference import MaskHeads
 from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
 from spinect.segmentation.centres import Candidates, choose_chain, heat_peaks
-from spinect.segmentation.instances import find_instances
+from spinect.segmentation.instances import find_instances, reach_mm
 
 SMALLEST = 1000  # voxels: less than this of a vertebra is nobody's
 
@@ -251,6 +251,27 @@ def test_a_missed_vertebra_leaves_a_gap_and_a_warning(lumbar):
     assert min(of.values()) > 0.97
     assert len(found.centres) == len(of)
     assert any("left out" in line for line in found.warnings)
+
+
+def test_the_reach_follows_the_nearer_neighbour():
+    """Cervical steps of 17 mm, a missed vertebra, lumbar steps of 34 and 60 mm; one alone."""
+    heights = np.array([300.0, 283.0, 249.0, 189.0])
+    chain = np.stack([np.zeros(4), np.zeros(4), heights], 1)
+    np.testing.assert_allclose(reach_mm(chain), [15.0, 15.0, 0.7 * 34, 25.0])
+    np.testing.assert_allclose(reach_mm(chain[:1]), [15.0])
+
+
+def test_the_far_end_of_a_process_may_miss_by_more(lumbar):
+    """Vectors of one lumbar spinous process that all fall 20 mm short still find their body."""
+    _, truth, heads = lumbar
+    process = (truth == VERTEBRA_IDS["L3"]) & (heads.classes == CLASS["spinous"])
+    assert process.sum() > 1000
+    offset = heads.offset.copy()
+    offset[1][process] -= 20  # behind the centre, far from the neighbours'
+    found = find_instances(replace(heads, offset=offset))
+    sure = find_instances(heads)
+    own = sure.labels[process]
+    assert (found.labels[process] == own).mean() > 0.95
 
 
 def test_strays_without_a_link_go(lumbar):

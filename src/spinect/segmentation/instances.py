@@ -23,7 +23,11 @@ from spinect.segmentation.centres import (
 )
 from spinect.segmentation.result import Instances
 
-CAP_MM: Final = 15.0  # a voxel that misses every centre by more belongs to none by itself
+CAP_MM: Final = 15.0  # a voxel that misses every centre by more belongs to none by itself,
+WIDE_CAP_MM: Final = 25.0  # or by this share of the step to the nearer neighbour, up to here:
+_STEP_SHARE: Final = (
+    0.7  # the far end of a lumbar process misses by more than a cervical body is high
+)
 STRAY_ML: Final = 1.0  # smaller pieces away from the main part go
 CUT_STRAY_ML: Final = 0.2  # the same for pieces cut by the image: their link may lie outside it
 SMALLEST_ML: Final = 1.0  # of an instance, also of one whose centre is not in the image
@@ -42,7 +46,7 @@ def find_instances(masks: MaskHeads) -> Instances:
 
     Candidates are the peaks of the heatmap and the places where offset vectors agree, which may
     lie up to 25 mm outside the grid; dynamic programming picks the chain from head to feet; each
-    vertebra voxel goes to the centre that its vector hits, within `CAP_MM`. Voxels that hit none,
+    vertebra voxel goes to the centre that its vector hits, within `reach_mm`. Voxels that hit none,
     and pieces under `STRAY_ML` away from their main part (`CUT_STRAY_ML` if a face of the image
     cuts the piece), join an instance that they touch or go. Instances under `SMALLEST_ML` go.
 
@@ -70,16 +74,28 @@ def find_instances(masks: MaskHeads) -> Instances:
     return Instances(labels, chain / masks.grid.spacing, sacrum, tuple(warnings))
 
 
+def reach_mm(chain: Float) -> Float:
+    """How far the vectors of a vertebra's voxels may miss its centre, mm, for each of a chain.
+
+    A share of the step to the nearer neighbour, so that the voxels of a vertebra that the chain
+    lacks do not go to the next one. `chain` is (n, 3) mm, head to feet.
+    """
+    steps = np.linalg.norm(np.diff(chain, axis=0), axis=1)
+    nearer = np.minimum(np.append(steps, np.inf), np.append(np.inf, steps))
+    nearer[~np.isfinite(nearer)] = 0.0  # alone: the smallest reach
+    return np.clip(_STEP_SHARE * nearer, CAP_MM, WIDE_CAP_MM)
+
+
 def _assign(labels: NDArray[np.uint8], votes: Votes, chain: Float) -> None:
     """Write the instance that each voxel's vector hits into `labels`."""
-    centres = chain.astype(np.float32)
+    centres, reaches = chain.astype(np.float32), reach_mm(chain).astype(np.float32)
     for start in range(0, len(votes.voxels), _CHUNK):
         part = slice(start, start + _CHUNK)
         nearest = np.zeros(len(votes.targets[part]), np.uint8)
-        least = np.full(len(nearest), CAP_MM**2, np.float32)
-        for i, centre in enumerate(centres):
+        least = np.full(len(nearest), np.inf, np.float32)
+        for i, (centre, reach) in enumerate(zip(centres, reaches, strict=True)):
             away = ((votes.targets[part] - centre) ** 2).sum(1)
-            closer = away <= least
+            closer = (away <= least) & (away <= reach**2)
             nearest[closer], least[closer] = i + 1, away[closer]
         labels[tuple(votes.voxels[part].T)] = nearest
 
