@@ -1,6 +1,7 @@
 """The preview: MR, synthetic CT and masks over MR, in three planes through the spine."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,9 @@ def write_preview(scene: Scene, path: Path, title: str) -> None:
     path.write_bytes(preview_png(scene, title))
 
 
-def preview_png(scene: Scene, title: str, dpi: int = 150) -> bytes:
+def preview_png(
+    scene: Scene, title: str, dpi: int = 150, planes: Sequence[Plane] = PLANES
+) -> bytes:
     """The preview as PNG bytes: a row per plane, a column per picture, true proportions."""
     columns = _columns(scene)
     focus = scene.focus()
@@ -44,15 +47,15 @@ def preview_png(scene: Scene, title: str, dpi: int = 150) -> bytes:
     # One scale for all pictures of a row; rows are as high as their content needs.
     cell = (_WIDTH_IN - _LEFT - 0.1) / len(columns)
     unit = min(cell, _CELL)
-    heights = [min(cell * high[p] / wide[p], tall * unit) for p, tall in _TALLEST.items()]
+    heights = [min(cell * high[p] / wide[p], _TALLEST[p] * unit) for p in planes]
     head, foot, gap = 0.78, 0.34, 0.12
-    total = head + foot + sum(heights) + gap * (len(PLANES) - 1)
+    total = head + foot + sum(heights) + gap * (len(planes) - 1)
     figure = Figure(figsize=(_WIDTH_IN, total), dpi=dpi, facecolor=_DARK)
     FigureCanvasAgg(figure)
     _headings(figure, title, list(columns), cell, total)
     window = grey_window(scene.image)
     top = total - head
-    for plane, height in zip(PLANES, heights, strict=True):
+    for plane, height in zip(planes, heights, strict=True):
         at = focus[{"sagittal": 0, "coronal": 1, "axial": 2}[plane]]
         for column, name in enumerate(columns):
             axes = figure.add_axes(

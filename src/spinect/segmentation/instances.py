@@ -83,7 +83,7 @@ def reach_mm(chain: Float) -> Float:
     steps = np.linalg.norm(np.diff(chain, axis=0), axis=1)
     nearer = np.minimum(np.append(steps, np.inf), np.append(np.inf, steps))
     nearer[~np.isfinite(nearer)] = 0.0  # alone: the smallest reach
-    return np.clip(_STEP_SHARE * nearer, CAP_MM, WIDE_CAP_MM)
+    return np.asarray(np.clip(_STEP_SHARE * nearer, CAP_MM, WIDE_CAP_MM))
 
 
 def _assign(labels: NDArray[np.uint8], votes: Votes, chain: Float) -> None:
