@@ -58,7 +58,7 @@ def step(method, optimisers, batch):
     return found
 
 
-def optimisers_of(method, rate=3e-3):
+def optimisers_of(method, rate=1e-3):
     return {p: torch.optim.AdamW(getattr(method, p).parameters(), rate) for p in method.parts}
 
 

@@ -75,8 +75,9 @@ def test_loss_of_a_network_that_says_nothing(predicts, schedule):
     """F = 0 costs the variance of F's target: data**2 for x0, 1 for edm, a mean over t for v."""
     options = {"predicts": predicts, "schedule": schedule, "regress_share": 0.0}
     method = Diffusion(DiffusionConfig(**{**LINEAR, **options, "data_std": 0.5}))
-    for parameter in method.network.fine_last.parameters():
-        torch.nn.init.zeros_(parameter)
+    for last in (method.network.fine_last, method.network.direct):
+        for parameter in last.parameters():
+            torch.nn.init.zeros_(parameter)
     torch.manual_seed(0)
     target = 0.5 * torch.randn(512, 1, 4, 4)
     batch = Batch(torch.zeros_like(target), torch.ones_like(target), target)

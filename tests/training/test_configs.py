@@ -13,7 +13,8 @@ PATHS = [p for p in sorted(ROOT.rglob("*.yaml")) if "experiments" not in p.parts
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_config_builds_its_method(path):
-    config = load_config(path)
+    # The bundles that a chain of trainings starts from are not in the repository.
+    config = load_config(path).model_copy(update={"start_from": None})
     method = make_method(config)
     assert method.ndim == len(config.data.patch)
     assert all(n % method.divisor == 0 for n in config.data.patch)

@@ -189,6 +189,19 @@ def test_the_run_folder_describes_itself_and_the_bundle_holds_the_average(tmp_pa
         assert torch.equal(stored[key], kept), key
 
 
+def test_patches_that_bf16_gets_wrong_are_refused(tmp_path, stream, raw):
+    """Two cells along the first axis: the CPU's gradients are not to be trusted there."""
+    stream()
+    thin = parse_config(raw | {"data": raw["data"] | {"patch": [8, 12, 12]}})
+    train(thin, tmp_path / "fp32")
+    config = thin.model_copy(
+        update={"trainer": thin.trainer.model_copy(update={"precision": "bf16"})}
+    )
+    with pytest.raises(ConfigError, match="at least 12 voxels, or trainer.precision: fp32"):
+        train(config, tmp_path / "bf16")
+    assert not (tmp_path / "bf16").exists()
+
+
 def test_workers_give_the_same_run(tmp_path, stream, raw):
     stream()
     train(changed(raw), tmp_path / "none")

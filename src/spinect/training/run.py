@@ -45,6 +45,7 @@ def train(config: RunConfig, run_folder: Path) -> Path:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     method = make_method(config)
+    _refuse_thin_patches(config, method)
     folder = RunFolder(run_folder)
     rank = int(os.environ.get("LOCAL_RANK", "0"))  # set for the further processes of ddp
     first = rank == 0  # the others only read
@@ -75,6 +76,25 @@ def train(config: RunConfig, run_folder: Path) -> Path:
     if keeper.signal == signal.SIGINT:
         raise KeyboardInterrupt
     return run_folder
+
+
+def _refuse_thin_patches(config: RunConfig, method: Method) -> None:
+    """A gradient that must not be trusted: bf16 on a processor, two cells along the first axis.
+
+    There the weight gradient of a 3x3x3 convolution reads memory that nobody wrote, and may be
+    anything (oneDNN of torch 2.13 on processors with avx512_bf16 and without AMX).
+    """
+    settings, patch = config.trainer, config.data.patch
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not gpu)
+    if not (on_cpu and settings.precision == "bf16" and method.ndim == 3):
+        return
+    if patch[0] // method.divisor <= 2:
+        raise ConfigError(
+            f"a patch of {patch[0]} voxels along the first axis is two cells thick inside the "
+            f"network, where bf16 on a CPU gives wrong gradients: take at least "
+            f"{3 * method.divisor} voxels, or trainer.precision: fp32"
+        )
 
 
 def make_method(config: RunConfig) -> Method:
