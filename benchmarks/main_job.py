@@ -19,6 +19,7 @@ from spinect.evaluation.image import mae, near_bone, oracle_floor
 from spinect.evaluation.overlap import CaseScore, score_case
 from spinect.geometry.resample import resample
 from spinect.io import read
+from spinect.phantom.tissues import Tissue
 
 FIRST_SEED = 1_000_000
 
@@ -87,6 +88,10 @@ def score(scan: Path, out: Path) -> dict[str, object]:
     synthetic = resample(synthetic, true_ct.grid)
     near = near_bone(iso_v.data > 0, true_ct.grid.spacing)
     row["MAE near bone HU"] = mae(synthetic.data, true_ct.data, near)
+    error = np.abs(synthetic.data - true_ct.data)
+    for part in (Tissue.CORTEX, Tissue.MARROW):
+        mine = float(error[near & (tissue.data == part)].sum() / near.sum())
+        row[f"of it in {part.name.lower()} HU"] = mine
     row["oracle floor HU"] = oracle_floor(tissue.data, true_ct.data, near)
     record = json.loads((out / f"{stem}_run.json").read_text())
     row["seconds"] = float(sum(record["seconds"].values()))
@@ -111,7 +116,7 @@ def main() -> None:
     for title, keys in {
         "Native grid": [k for k in columns if "native" in k],
         "1 mm grid": [k for k in columns if "iso " in k],
-        "HU and time": ["MAE near bone HU", "oracle floor HU", "seconds"],
+        "HU and time": [k for k in columns if k.endswith("HU") or k == "seconds"],
     }.items():
         lines = [[r["subject"], *[r[k] for k in keys]] for r in rows]
         mean = ["**mean**", *[float(np.mean([float(r[k]) for r in rows])) for k in keys]]

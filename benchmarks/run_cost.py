@@ -21,7 +21,7 @@ import numpy as np
 
 from common import publish, table
 from spinect.geometry import Grid, resample
-from spinect.io import read, write
+from spinect.io import read, write_volume
 
 SEED = 1_000_100
 SPACING = (4.0, 0.55, 0.55)  # left-right, front-back, feet-head, mm
@@ -34,7 +34,7 @@ def series(folder: Path, region: str) -> Path:
     if not target.exists():
         made = folder / region
         command = [sys.executable, "-m", "spinect", "phantom", str(made), "--subjects", "1"]
-        command += ["--seed", str(SEED), "--region", region, "--contrast", "T2w", "--overwrite"]
+        command += ["--seed", str(SEED), "--region", region, "--contrast", "T2w"]
         subprocess.run([*command, "--motion", "none"], check=True)
         subject = f"sub-{SEED}"
         mr = read(made / subject / "anat" / f"{subject}_T2w.nii.gz", "mr")
@@ -45,7 +45,7 @@ def series(folder: Path, region: str) -> Path:
         # Noise outside the phantom too: zeros would be cropped away before the work.
         wide = resample(mr, Grid(shape, affine))
         noise = np.random.default_rng(SEED).rayleigh(0.01 * float(wide.data.max()), shape)
-        write(wide.with_data(np.maximum(wide.data, noise.astype(np.float32))), target)
+        write_volume(wide.with_data(np.maximum(wide.data, noise.astype(np.float32))), target)
     return target
 
 
