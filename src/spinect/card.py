@@ -13,6 +13,7 @@ saves and loads the tensors.
 
 import hashlib
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -162,12 +163,19 @@ def model_card(card: Card) -> str:
     sections = {"Training data": t.data, "Metrics": card.metrics}
     for title, facts in sections.items():
         lines += ["", f"## {title}", ""]
-        lines += [f"- {key}: {value}" for key, value in facts.items()] or ["Not recorded."]
+        lines += [f"- {key}: {_plain(value)}" for key, value in facts.items()] or ["Not recorded."]
     lines += ["", "## Limits", ""]
     lines += [f"- {limit}" for limit in (*card.limits, "Not a medical device; not for diagnosis.")]
     if card.citation:
         lines += ["", "## Citation", "", card.citation]
     return "\n".join(lines) + "\n"
+
+
+def _plain(value: object) -> str:
+    """A value, or the pairs of a mapping, in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(part)}" for key, part in value.items())
+    return str(value)
 
 
 def _folders() -> list[Path]:
