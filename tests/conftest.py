@@ -1,5 +1,6 @@
 """What many tests share: a tiny phantom-like subject, and an engine that needs no network."""
 
+import signal
 import time
 from types import SimpleNamespace
 
@@ -9,6 +10,10 @@ import pytest
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample, to_iso
 from spinect.io import write_volume
+
+# A shell that runs the tests in the background has them, and all their children, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_tiny_pair():

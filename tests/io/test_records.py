@@ -84,7 +84,10 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path, stop):
             break
         time.sleep(0.05)
     child.send_signal(stop)
-    assert child.wait(30) != 0
+    try:
+        assert child.wait(30) != 0
+    finally:
+        child.kill()
     assert not (tmp_path / "a.nii.gz").exists()
     if stop == signal.SIGINT:
         assert names(tmp_path) == ["started"]
