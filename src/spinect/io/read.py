@@ -46,20 +46,33 @@ def read(
         LabelError: Labels that are not whole numbers of at least 0.
     """
     path = Path(path)
-    _check_file(path)
     name = path.name
-    with _damage(path):
-        if path.name.lower().endswith(NIFTI):
-            data, affine = headers.load_nifti(path, volume)
-        else:
-            data, affine = headers.load_itk(path, volume)
-    affine = headers.mended(affine, data.shape, name)
+    data, affine = read_array(path, volume)
     if kind == "labels":
         return Volume(_labels(data, name), affine, kind)
     image = Volume(_finite(data, name), affine, kind)
     check = check_mr if kind == "mr" else check_ct
     check(image, name, force)
     return image
+
+
+def read_array(
+    path: str | Path, volume: int | None = None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Voxels and affine of an image file, its contents not judged; raises as `read` does.
+
+    Returns:
+        (X, Y, Z) array in file order with the header's scaling applied, and the (4, 4) affine,
+        voxel index -> mm, RAS+.
+    """
+    path = Path(path)
+    _check_file(path)
+    with _damage(path):
+        if path.name.lower().endswith(NIFTI):
+            data, affine = headers.load_nifti(path, volume)
+        else:
+            data, affine = headers.load_itk(path, volume)
+    return data, headers.mended(affine, data.shape, path.name)
 
 
 def _check_file(path: Path) -> None:
