@@ -1,7 +1,9 @@
 """What many tests share: a tiny phantom-like subject, and an engine that needs no network."""
 
+import importlib.util
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -106,3 +108,14 @@ def mr_file(tmp_path, tiny_pair):
     folder = tmp_path / "in"
     folder.mkdir()
     return write_volume(tiny_pair.mr, folder / "sub-1_T2w.nii.gz")
+
+
+@pytest.fixture(scope="session")
+def dicom():
+    """The module that writes small DICOM files, for tests that have pydicom."""
+    pytest.importorskip("pydicom")
+    path = Path(__file__).parent / "io" / "dicom_maker.py"
+    spec = importlib.util.spec_from_file_location("dicom_maker", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
