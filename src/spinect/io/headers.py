@@ -39,7 +39,7 @@ def load_nifti(path: Path, volume: int | None) -> tuple[NDArray[Any], Float]:
         GeometryError: No usable affine.
     """
     with LoggingOutputSuppressor():  # nibabel logs what it mends in a header; we read it raw
-        header = _raw_header(path)
+        header = raw_header(path)
         chosen = _chosen(header.get_data_shape(), volume, path.name)
         affine = _nifti_affine(header, path.name)
         image: Any = nib.load(path)
@@ -155,7 +155,7 @@ def _chosen(shape: tuple[int, ...], volume: int | None, name: str) -> tuple[Any,
     return (..., *np.unravel_index(volume or 0, shape[3:])) if len(shape) > 3 else (...,)
 
 
-def _raw_header(path: Path) -> Any:
+def raw_header(path: Path) -> Any:
     """The header as it stands in the file: nibabel would turn a spacing of 0 into 1."""
     with Opener(str(path)) as file:
         start = file.read(nib.Nifti2Header.sizeof_hdr)
