@@ -1,12 +1,14 @@
-"""Unpacking archives that came from elsewhere: nothing outside the folder, nothing that explodes."""
+"""Unpacking foreign archives: nothing outside the folder, nothing that explodes."""
 
 import shutil
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import IO, Final
 
 from spinect.errors import InputError, ResourceError
@@ -62,6 +64,17 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+@contextmanager
+def unpacked(source: Path, near: Path, limits: Limits | None = None) -> Iterator[Path]:
+    """A folder as it is, or an archive's contents in a folder below `near` that goes away again."""
+    if not is_archive(source):
+        yield source
+        return
+    near.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unpacked-", dir=near) as folder:
+        yield unpack(source, Path(folder) / source.name.partition(".")[0], limits)
 
 
 def _unpack(archive: Path, folder: Path, limits: Limits) -> None:

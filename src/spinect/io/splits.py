@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from spinect.errors import ConfigError
-from spinect.io.bids import SPLITS
+from spinect.io.participants import SPLITS
 
 
 def parse_shares(text: str) -> dict[str, float]:

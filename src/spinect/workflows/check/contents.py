@@ -10,8 +10,8 @@ from scipy import ndimage
 from spinect.anatomy import SUBREGIONS, VERTEBRAE
 from spinect.errors import ImageError, InputError
 from spinect.geometry import Volume
-from spinect.io.bids import read_rows
 from spinect.io.checks import HU_SPREAD, check_ct, check_mr, detect_stack
+from spinect.io.participants import read_rows
 from spinect.workflows.check.findings import Finding
 from spinect.workflows.check.loading import Opened
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spinect.errors import InputError
-from spinect.io.bids import SPLITS, Item, Patient, Row, read_rows
+from spinect.io.bids import Item, Patient
+from spinect.io.participants import SPLITS, Row, read_rows
 from spinect.workflows.check.findings import Finding
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from spinect.errors import OutputError, SpinectError
 from spinect.geometry import Grid
 from spinect.io import atomic, read, write_dseg_table, write_table
-from spinect.io.bids import read_rows
 from spinect.io.headers import CONFLICT_MM
+from spinect.io.participants import read_rows
 from spinect.workflows.check.findings import Finding, Report
 from spinect.workflows.check.grids import UNIT_MM
 

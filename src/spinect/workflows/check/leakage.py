@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from spinect.geometry import Volume
-from spinect.io.bids import Row, two_sides
+from spinect.io.participants import Row, two_sides
 from spinect.workflows.check.findings import Finding
 from spinect.workflows.check.loading import Opened
 
@@ -71,9 +71,7 @@ def check_duplicates(prints: Sequence[Print], rows: Sequence[Row]) -> Iterator[F
                 yield Finding("two-patients", other.file, text, todo)
 
 
-def check_sides(
-    rows: Sequence[Row], scans: Mapping[str, Sequence[Row]]
-) -> Iterator[Finding]:
+def check_sides(rows: Sequence[Row], scans: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
     """Persons on two sides of the split, and phantoms whose seed belongs to another side."""
     for cut in two_sides(rows, scans):
         todo = "give all series of the person one split"

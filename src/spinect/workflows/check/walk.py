@@ -6,7 +6,8 @@ from typing import Final
 
 from spinect.errors import InputError
 from spinect.geometry import Volume
-from spinect.io.bids import Item, Patient, find_patients, read_scans
+from spinect.io.bids import Item, Patient, find_patients
+from spinect.io.participants import read_scans
 from spinect.workflows.check import contents, files, grids, leakage, orientation
 from spinect.workflows.check.findings import Finding, Report
 from spinect.workflows.check.loading import Opened, open_item
