@@ -16,7 +16,6 @@ from scipy import linalg
 from scipy.spatial.transform import Rotation
 
 from spinect.geometry.landmarks import Key
-from spinect.geometry.transform import apply
 from spinect.registration.points import BODY_CENTRE
 from spinect.registration.result import piece_of, rank
 from spinect.registration.twist import cross

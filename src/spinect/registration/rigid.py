@@ -57,7 +57,9 @@ def fit_rigid(moving: Landmarks, fixed: Landmarks, *, robust_share: float = 0.2)
         moving_from_fixed=matrix,
         residual_mm={k: float(r) for k, r in zip(keys, left, strict=True)},
         rejected=tuple(k for k, keep in zip(keys, kept, strict=True) if not keep),
-        loo_mm=_leave_out([k for k, keep in zip(keys, kept, strict=True) if keep], y[kept], x[kept]),
+        loo_mm=_leave_out(
+            [k for k, keep in zip(keys, kept, strict=True) if keep], y[kept], x[kept]
+        ),
         noise_mm=noise,
         spread_mm=float(extent[1]),
         axial_error_deg=axial_error(x[kept], noise),
