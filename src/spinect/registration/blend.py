@@ -18,9 +18,8 @@ Array = NDArray[Any]
 
 CAPSULE_MM: Final = 15.0  # radius of what stands for a vertebra without a mask
 CAPSULE_SHARE: Final = 0.45  # of the distance to the neighbour, so that capsules do not overlap
-SOFT_MM: Final = 1.0  # distance at which a weight has fallen to 2^-POWER
-POWER: Final = 3
-COARSE_MM: Final = 1.5  # voxels of the distance maps, at most this fine
+SOFT_MM: Final = 3.0  # distance at which a weight has fallen to 2^-POWER
+POWER: Final = 2
 
 
 def weight(distance_mm: Array) -> Array:
@@ -77,9 +76,8 @@ def capsule_radii(anchors: Landmarks, chain: list[int]) -> Mapping[int, float]:
     starts = np.array([capsule(anchors, piece)[0] for piece in chain])
     steps = np.linalg.norm(np.diff(starts, axis=0), axis=1)
     nearest = np.minimum(np.append(steps, np.inf), np.append(np.inf, steps))
-    return {
-        p: float(min(CAPSULE_MM, CAPSULE_SHARE * d)) for p, d in zip(chain, nearest, strict=True)
-    }
+    radii = np.minimum(CAPSULE_MM, CAPSULE_SHARE * nearest)
+    return dict(zip(chain, radii.tolist(), strict=True))
 
 
 def to_segment(grid: Grid, start: Float, stop: Float, radius: float) -> NDArray[np.float32]:

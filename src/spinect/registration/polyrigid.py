@@ -64,7 +64,7 @@ def fit_polyrigid(
             break
         kept, budget = rest, budget - 1
         best = _choose(_chain(moving, fixed, kept, rigid.moving_from_fixed))
-    return _result(moving, fixed, kept, best, rigid.moving_from_fixed, robust_share)
+    return _result(moving, fixed, kept, best, rigid.moving_from_fixed)
 
 
 def _chain(moving: Landmarks, fixed: Landmarks, keys: list[Key], start: Float) -> Chain:
@@ -125,7 +125,6 @@ def _result(
     kept: list[Key],
     best: _Choice,
     start: Float,
-    robust_share: float,
 ) -> PolyrigidFit:
     used = [Landmarks({k: marks[k] for k in kept}) for marks in (moving, fixed)]
     rigid = fit_rigid(*used, robust_share=0.0)

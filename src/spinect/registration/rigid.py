@@ -53,13 +53,12 @@ def fit_rigid(moving: Landmarks, fixed: Landmarks, *, robust_share: float = 0.2)
     free = max(3 * int(kept.sum()) - 6, 1)
     noise = float(np.sqrt((left[kept] ** 2).sum() / free))
     extent = singular(x[kept])
+    used = [k for k, keep in zip(keys, kept, strict=True) if keep]
     return RigidFit(
         moving_from_fixed=matrix,
         residual_mm={k: float(r) for k, r in zip(keys, left, strict=True)},
-        rejected=tuple(k for k, keep in zip(keys, kept, strict=True) if not keep),
-        loo_mm=_leave_out(
-            [k for k, keep in zip(keys, kept, strict=True) if keep], y[kept], x[kept]
-        ),
+        rejected=tuple(k for k in keys if k not in used),
+        loo_mm=_leave_out(used, y[kept], x[kept]),
         noise_mm=noise,
         spread_mm=float(extent[1]),
         axial_error_deg=axial_error(x[kept], noise),
