@@ -7,41 +7,32 @@ forms in voxels of a grid that the header describes (zoom, rotation, origin) or 
 Source: the reader and writer of TPTBox (poi_fun/save_load.py, Apache-2.0), opened for its format.
 """
 
-import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spinect.anatomy import VERTEBRA_IDS, VERTEBRAE
-from spinect.errors import InputError, LandmarkError
+from spinect.anatomy import VERTEBRAE
+from spinect.errors import LandmarkError
 from spinect.geometry import Grid
 from spinect.geometry.landmarks import Key, Landmarks
+from spinect.io.points import Float, gather, load_json, subregion_id, vertebra_id, voxel_affine
 from spinect.io.records import write_json
+from spinect.io.verse import is_list_of_centroids, parse_centroids
 
-_BASE: Final = 256  # old lists: label = subregion * 256 + vertebra
-_BODY: Final = 50  # what an old label without a subregion means
-_NAMES: Final = {
-    "Vertebra_Full": 40,
-    "Arcus_Vertebrae": 41,
-    "Spinosus_Process": 42,
-    "Costal_Process_Left": 43,
-    "Costal_Process_Right": 44,
-    "Superior_Articular_Left": 45,
-    "Superior_Articular_Right": 46,
-    "Inferior_Articular_Left": 47,
-    "Inferior_Articular_Right": 48,
-    "Vertebra_Corpus_border": 49,
-    "Vertebra_Corpus": 50,
-    "Spinal_Cord": 60,
-    "Spinal_Canal": 61,
-    "Vertebra_Disc": 100,
-}
+_OLD: Final = {"direction": ["R", "P", "I"], "zoom": [1, 1, 1]}  # of files without a header
 
 
-def write_poi(landmarks: Landmarks, path: str | Path) -> Path:
-    """Write landmarks in mm, RAS+ (format "POI_GLOBAL", coordinate system "nib")."""
+def write_poi(
+    landmarks: Landmarks, path: str | Path, info: Mapping[str, Any] | None = None
+) -> Path:
+    """Write landmarks in mm, RAS+ (format "POI_GLOBAL", coordinate system "nib").
+
+    Args:
+        info: More fields of the header; TPTBox keeps what it does not know.
+    """
     header = {
         "coordinate_system": "nib",
         "format": "POI_GLOBAL",
@@ -52,7 +43,7 @@ def write_poi(landmarks: Landmarks, path: str | Path) -> Path:
     for (vertebra, subregion), point in landmarks.points.items():
         name = VERTEBRAE.get(vertebra, str(vertebra)).replace("coccyx", "COCC")
         points.setdefault(name, {})[str(subregion)] = point.tolist()
-    return write_json([header, points], path)
+    return write_json([header | dict(info or {}), points], path)
 
 
 def read_poi(path: str | Path, grid: Grid | None = None) -> Landmarks:
@@ -63,79 +54,67 @@ def read_poi(path: str | Path, grid: Grid | None = None) -> Landmarks:
             its axes may run another way than the file's.
     Raises:
         InputError: No such file, or not JSON.
-        LandmarkError: Not a POI file, unknown names, or voxels without a grid.
+        LandmarkError: Not a POI file, unknown or repeated names, or voxels without a grid.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file: check the path") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not JSON ({error}): give a TPTBox *_poi.json") from error
+    return parse_poi(load_json(path), path, grid)
+
+
+def parse_poi(content: Any, path: Path, grid: Grid | None) -> Landmarks:
+    """Landmarks of a POI file's parsed JSON; as `read_poi`."""
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):
         raise LandmarkError(
             f"{path}: not a TPTBox POI file, it holds a {type(content).__name__} without a "
             "header: give a *_poi.json"
         )
-    header, rest = content[0], content[1:]
+    with understood(path):
+        if is_list_of_centroids(content):
+            return parse_centroids(content, path, grid)
+        old = "vert_label" in content[0]
+        affine = voxel_affine(_OLD, grid, path) if old else _affine(content[0], grid, path)
+        found = gather(_old(content) if old else _nested(content[1:]), path)
+    return Landmarks({k: affine[:3, :3] @ p + affine[:3, 3] for k, p in found.items()})
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Name the file in whatever goes wrong with its content."""
     try:
-        found = _listed(rest) if "X" in str(rest[:1]) else _nested(rest)
-        affine = _affine(header, grid, path)
+        yield
+    except LandmarkError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise LandmarkError(f"{path}: {error}") from error
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise LandmarkError(
             f"{path}: a point or the header cannot be understood ({error!r}): "
             "points are {vertebra: {subregion: [x, y, z]}}"
         ) from error
-    return Landmarks({k: affine[:3, :3] @ p + affine[:3, 3] for k, p in found.items()})
 
 
-def _nested(rest: list[Any]) -> dict[Key, NDArray[np.float64]]:
+def _nested(rest: list[Any]) -> Iterator[tuple[Key, Any]]:
     """{vertebra: {subregion: [x, y, z]}}."""
-    return {
-        (_vertebra(one), _subregion(two)): np.array(point, float)
-        for part in rest
-        for one, held in part.items()
-        for two, point in held.items()
-    }
+    for part in rest:
+        for one, held in part.items():
+            for two, point in held.items():
+                yield (vertebra_id(one), subregion_id(two)), point
 
 
-def _listed(rest: list[Any]) -> dict[Key, NDArray[np.float64]]:
-    """[{label, X, Y, Z}]; points that are NaN were not found."""
-    found = {}
-    for entry in rest:
-        subregion, vertebra = divmod(int(entry["label"]), _BASE)
-        point = np.array([entry["X"], entry["Y"], entry["Z"]], float)
-        if not np.isnan(point).any():
-            found[vertebra, subregion or _BODY] = point
-    return found
+def _old(content: list[Any]) -> Iterator[tuple[Key, Any]]:
+    """[{"vert_label": "20", "50": "(281.0, 185.0, 274.0)"}]: voxels of 1 mm, R, P, I."""
+    for part in content:
+        vertebra = vertebra_id(part["vert_label"])
+        for name, text in part.items():
+            if name != "vert_label":
+                values = [float(number) for number in str(text).strip("()[] ").split(",")]
+                yield (vertebra, subregion_id(name)), values
 
 
-def _vertebra(name: str) -> int:
-    known = VERTEBRA_IDS | {"COCC": 27, "Cocc": 27}
-    return known[name] if name in known else int(name)
-
-
-def _subregion(name: str) -> int:
-    return _NAMES[name] if name in _NAMES else int(name)
-
-
-def _affine(header: dict[str, Any], grid: Grid | None, path: Path) -> NDArray[np.float64]:
+def _affine(header: dict[str, Any], grid: Grid | None, path: Path) -> Float:
     """(4, 4) from the file's coordinates to mm, RAS+."""
-    if header.get("format") in ("POI_GLOBAL", "POINT_LIST"):
-        itk = header.get("coordinate_system", "nib") == "itk"
-        return np.diag([-1.0, -1.0, 1.0, 1.0]) if itk else np.eye(4)
-    if all(header.get(field) is not None for field in ("zoom", "rotation", "origin")):
-        affine = np.eye(4)
-        affine[:3, :3] = np.array(header["rotation"], float) * np.array(header["zoom"], float)
-        affine[:3, 3] = header["origin"]
-        return affine
-    if grid is None:
-        raise LandmarkError(
-            f"{path}: points are voxels of a grid that the file does not describe "
-            f"(header {sorted(header)}): give the image's grid too, read_poi(path, grid)"
-        )
-    own = grid.reoriented("".join(header["direction"]))
-    if header.get("zoom") is None:
-        return own.affine
-    scale = np.diag([*(np.array(header["zoom"], float) / own.spacing), 1.0])
-    return np.asarray(own.affine @ scale)
+    if header.get("format") not in ("POI_GLOBAL", "POINT_LIST"):
+        return voxel_affine(header, grid, path)
+    world = header.get("coordinate_system", "nib")
+    if world not in ("nib", "itk"):
+        raise LandmarkError(f"{path}: coordinate system {world!r} is neither nib nor itk")
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) if world == "itk" else np.eye(4)

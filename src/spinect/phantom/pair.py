@@ -4,19 +4,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spinect.anatomy import VERTEBRAE
 from spinect.errors import ConfigError, OutputError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.landmarks import Landmarks
 from spinect.geometry.resample import resample
 from spinect.geometry.transform import apply, invert
 from spinect.io import write_dseg_table, write_json, write_poi, write_table, write_volume
+from spinect.io.transforms import Transforms, write_transforms
 from spinect.phantom.anatomy import (
     GLOBAL,
     Anatomy,
@@ -299,13 +299,14 @@ def _write(pair: Pair, folder: Path, name: str) -> Path:
     write_table(names, truth / f"{name}_space-iso_desc-tissue_dseg.tsv")
     grid = next(iter(pair.mr.values())).grid
     native = resample(pair.truth_ct, grid), *(resample(mask, grid) for mask in masks)
+    single = {v: matrix for v, matrix in pair.ct_from_mr.items() if v != GLOBAL}
     for contrast, image in pair.mr.items():
         write_volume(image, anat / f"{name}_{contrast}.nii.gz")
         write_poi(pair.mr_landmarks, anat / f"{name}_{contrast}_poi.json")
         write_volume(native[0], truth / f"{name}_space-{contrast}_ct.nii.gz")
         _write_masks(native[1], native[2], truth / f"{name}_space-{contrast}")
-        write_json(
-            _transforms(pair.ct_from_mr, contrast),
+        write_transforms(
+            Transforms(contrast, "ct", pair.ct_from_mr[GLOBAL], single),
             truth / f"{name}_from-{contrast}_to-ct_transforms.json",
         )
     return folder / name
@@ -316,15 +317,3 @@ def _write_masks(vertebrae: Volume, subregions: Volume, stem: Path) -> None:
         base = f"{stem.name.removesuffix('_ct')}_desc-{kind}_dseg"
         write_volume(mask, stem.with_name(base + ".nii.gz"))
         write_dseg_table(stem.with_name(base + ".tsv"), np.unique(mask.data))
-
-
-def _transforms(ct_from_mr: Mapping[int, NDArray[np.float64]], contrast: str) -> dict[str, Any]:
-    """One matrix per vertebra and the global one, each ct_from_mr in mm, RAS+."""
-    return {
-        "from": contrast,
-        "to": "ct",
-        "unit": "mm",
-        "world": "RAS+",
-        "global": ct_from_mr[GLOBAL],
-        "vertebrae": {VERTEBRAE[v]: m for v, m in ct_from_mr.items() if v != GLOBAL},
-    }
