@@ -11,7 +11,7 @@ from spinect.cli.guard import guarded, print_json, say
 
 if TYPE_CHECKING:
     from spinect.workflows.check import Report
-    from spinect.workflows.check.fix import Fixed
+    from spinect.workflows.check.mending import Fixed
     from spinect.workflows.importers.case import Planned
 
 importers = typer.Typer(
