@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import typer
 
 from spinect import __version__
-from spinect.cli import about, dataset, guard, make
+from spinect.cli import about, align, dataset, guard, make
 from spinect.cli import run as jobs
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command(rich_help_panel=_MAIN)(jobs.segment)
 app.command(rich_help_panel=_MAIN)(make.demo)
 app.command(rich_help_panel=_OTHER)(make.phantom)
 app.command(rich_help_panel=_OTHER)(make.train)
+app.command(rich_help_panel=_OTHER)(align.landmarks)
 app.command(rich_help_panel=_OTHER)(dataset.check)
 app.add_typer(dataset.importers, rich_help_panel=_OTHER)
 app.command(rich_help_panel=_OTHER)(about.models)

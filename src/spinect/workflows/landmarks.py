@@ -8,9 +8,15 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from spinect import __version__
-from spinect.anatomy import BODY, POSTERIOR, SUBREGIONS, VERTEBRAE
-from spinect.errors import ConfigError, GeometryError, LabelError, LandmarkError, OutputError
-from spinect.errors import SpinectWarning as Warned
+from spinect.anatomy import BODY, ORDER, POSTERIOR, SUBREGIONS, VERTEBRAE
+from spinect.errors import (
+    ConfigError,
+    GeometryError,
+    LabelError,
+    LandmarkError,
+    OutputError,
+    SpinectWarning,
+)
 from spinect.evaluation.overlap import cut_by_faces
 from spinect.geometry import Volume
 from spinect.geometry.landmarks import (
@@ -140,7 +146,7 @@ def make_landmarks(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         made = landmarks_of(read(first, "labels"), read(second, "labels"), options)
-    heard = [str(w.message) for w in caught if issubclass(w.category, Warned)]
+    heard = [str(w.message) for w in caught if issubclass(w.category, SpinectWarning)]
     made = MadeLandmarks(made.landmarks, (*dict.fromkeys(heard), *made.warnings))
     info: dict[str, Any] = {
         "spinect": {
@@ -214,5 +220,4 @@ def _normalised(found: Landmarks) -> tuple[Landmarks, list[str]]:
 
 
 def _names(ids: set[int] | list[int] | tuple[int, ...]) -> str:
-    order = list(VERTEBRAE)
-    return ", ".join(VERTEBRAE[v] for v in sorted(ids, key=order.index))
+    return ", ".join(VERTEBRAE[v] for v in sorted(ids, key=ORDER.index))
