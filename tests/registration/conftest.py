@@ -9,8 +9,9 @@ from spinect.geometry import Grid, Volume
 from spinect.geometry.landmarks import Landmarks
 from spinect.geometry.transform import apply, rigid
 
-PARTS = {50: (0, 0, 0), 41: (0, -38, 2), 42: (0, -62, -8), 43: (-38, -34, 0), 44: (38, -34, 0),
-         45: (-16, -34, 16), 46: (16, -34, 16), 47: (-14, -38, -18), 48: (14, -38, -18)}  # fmt: skip
+PARTS = {50: (0, 0, 0), 41: (0, -38, 2), 42: (0, -62, -8),
+         43: (-38, -34, 0), 44: (38, -34, 0), 45: (-16, -34, 16), 46: (16, -34, 16),
+         47: (-14, -38, -18), 48: (14, -38, -18)}  # fmt: skip
 GLOBAL = rigid((0.1, -0.15, 0.2), (12, -5, 30), centre=(0, 0, 80))
 
 
@@ -22,7 +23,7 @@ def make_spine(degrees=0.0, noise=0.0, seed=0, parts=PARTS, levels=(20, 21, 22, 
     for number, level in enumerate(levels):
         centre = np.array([3 * number, 0.6 * (number - 2) ** 2, 150 - (33 + 1.5 * number) * number])
         turn = np.deg2rad(degrees) * rng.standard_normal(3)
-        chain = chain @ rigid(turn, centre=centre + [0, 0, 17])
+        chain = chain @ rigid(turn, centre=centre + np.array([0, 0, 17]))
         truth[level] = chain
         for part, arm in PARTS.items():
             point = centre + np.array(arm) * (1 + 0.04 * number)

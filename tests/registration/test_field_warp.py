@@ -10,7 +10,7 @@ from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.geometry.transform import apply, rigid
 from spinect.registration import Field, blend, displacement, quality, register, warp
-from spinect.registration.field import jacobian, lattice
+from spinect.registration.lattice import jacobian, lattice
 from spinect.registration.twist import cross, exp_motion, log_motion, move
 
 ONE = np.eye(4)

@@ -27,7 +27,7 @@ def test_noise_free_motions_are_recovered_in_all_bone(spine, bones, seed):
         index = np.argwhere(bones.data == level)
         points = bones.grid.world(index)
         gap = points + field.displacement[tuple(index.T)] - apply(truth, points)
-        assert np.percentile(np.linalg.norm(gap, axis=1), 95) < 0.5
+        assert np.percentile(np.linalg.norm(gap, axis=1), 95) < 0.2
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -79,7 +79,7 @@ def test_never_more_than_the_share_is_rejected(spine):
     spoilt = {k: p + 60 * rng.standard_normal(3) * (i % 2) for i, (k, p) in
               enumerate(case.ct.points.items())}  # fmt: skip
     assert len(fit_rigid(Landmarks(spoilt), case.mr, robust_share=0.2).rejected) <= 2
-    with pytest.raises(ConfigError, match="robust_share is 0.5"):
+    with pytest.raises(ConfigError, match=r"robust_share is 0\.5"):
         fit_rigid(case.ct, case.mr, robust_share=0.5)
 
 

@@ -18,8 +18,8 @@ Array = NDArray[Any]
 
 CAPSULE_MM: Final = 15.0  # radius of what stands for a vertebra without a mask
 CAPSULE_SHARE: Final = 0.45  # of the distance to the neighbour, so that capsules do not overlap
-SOFT_MM: Final = 3.0  # distance at which a weight has fallen to 2^-POWER
-POWER: Final = 2
+SOFT_MM: Final = 1.0  # distance at which a weight has fallen to 2^-POWER
+POWER: Final = 3
 
 
 def weight(distance_mm: Array) -> Array:

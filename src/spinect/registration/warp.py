@@ -18,7 +18,8 @@ from spinect.errors import ConfigError, GeometryError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.geometry.transform import apply
-from spinect.registration.field import Field, lattice, slabs
+from spinect.registration.field import Field
+from spinect.registration.lattice import lattice, slabs
 from spinect.registration.quality import trusted
 from spinect.registration.result import Registration
 
