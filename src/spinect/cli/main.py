@@ -14,6 +14,7 @@ import typer
 
 from spinect import __version__
 from spinect.cli import about, align, dataset, guard, make
+from spinect.cli import register as pairs
 from spinect.cli import run as jobs
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command(rich_help_panel=_OTHER)(make.phantom)
 app.command(rich_help_panel=_OTHER)(make.train)
 app.command(rich_help_panel=_OTHER)(align.landmarks)
 app.command(rich_help_panel=_OTHER)(dataset.check)
+app.command(rich_help_panel=_OTHER)(pairs.register)
 app.add_typer(dataset.importers, rich_help_panel=_OTHER)
 app.command(rich_help_panel=_OTHER)(about.models)
 app.command(rich_help_panel=_OTHER)(about.methods)

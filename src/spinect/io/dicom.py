@@ -74,6 +74,11 @@ def read_headers(folder: Path) -> list[tuple[Path, Any]]:
     return found
 
 
+def load(path: Path) -> Any:
+    """A DICOM file with everything in it."""
+    return pydicom.dcmread(path)
+
+
 def find_series(headers: Iterable[tuple[Path, Any]]) -> list[Series]:
     """The image series among the headers; a series of several stacks is told apart by geometry.
 
@@ -165,7 +170,7 @@ def read_series(series: Series) -> Volume:
 
 def _slice(path: Path, is_ct: bool) -> NDArray[np.float32]:
     """(columns, rows) of one file, stored value * slope + intercept."""
-    file = pydicom.dcmread(path)
+    file = load(path)
     if (kind := str(file.get("PhotometricInterpretation", "MONOCHROME2"))) != "MONOCHROME2":
         raise ImageError(
             f"{path}: photometric interpretation {kind}, a screenshot or an inverted image: "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spinect.errors import GeometryError, InputError
 from spinect.geometry import Grid
-from spinect.io.dicom import pydicom
+from spinect.io.dicom import load
 
 Float = NDArray[np.float64]
 Contours = Sequence[Float]
@@ -48,7 +48,7 @@ def read_structures(path: Path) -> Structures:
         InputError: Another kind of DICOM, two regions of one name, or contour data that are not
             triples of numbers.
     """
-    file = pydicom.dcmread(path)
+    file = load(path)
     if not is_structures(file):
         raise InputError(f"{path}: modality {file.get('Modality', '?')}, not an RTSTRUCT")
     names: dict[int, str] = {}

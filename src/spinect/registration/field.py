@@ -3,8 +3,7 @@
 Log-Euclidean polyrigid blend: in every voxel the logarithms of the vertebrae's motions relative to
 the global one are averaged with weights that fall with the distance to each bone, and the
 exponential of the mean moves the voxel. Where bones slide along each other in a joint so narrow
-that space would fold there, the field is smoothed locally. The blend is the fast polyrigid transform
-of Arsigny et al., J Math Imaging Vis 33:222 (2009).
+that space would fold there, the field is smoothed locally.
 """
 
 from dataclasses import dataclass

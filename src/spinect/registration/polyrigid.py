@@ -143,11 +143,11 @@ def _result(
         vertebrae |= {v: motions[S1] for v in SACRUM}
     loo, borrowed = {}, []
     for place, piece in enumerate(full.pieces):
-        own = np.flatnonzero(full.owner == place)
-        left, errors = _left_out(best.state, own)
+        marks = np.flatnonzero(full.owner == place)
+        left, errors = _left_out(best.state, marks)
         away = np.linalg.solve(left, errors).reshape(-1, 3)
         loo[piece] = float(np.linalg.norm(away, axis=1).mean())
-        if len(own) < 3 or spread(full.fixed[own]) < LEAST_SPREAD_MM:
+        if len(marks) < 3 or spread(full.fixed[marks]) < LEAST_SPREAD_MM:
             borrowed.append(piece)
     return PolyrigidFit(
         moving_from_fixed=rigid.moving_from_fixed,

@@ -1,8 +1,7 @@
 """Rigid motions as vectors and back: the logarithm and exponential of SE(3).
 
 A twist is (rotation vector in radians, translation part in mm): the motion exp(twist) is reached
-at time 1 by the constant screw motion x' = w x x + v. Source: Murray, Li and Sastry, A Mathematical
-Introduction to Robotic Manipulation (1994), prop. 2.9.
+at time 1 by the constant screw motion x' = w x x + v.
 """
 
 from typing import Any

@@ -16,9 +16,9 @@ from spinect.report.overlay import paint
 from spinect.report.scene import CT_WINDOW, EDGES, PIXEL_MM, PLANES, Plane, Scene, grey_window
 
 NOTICE: Final = "Not a medical device. Not for diagnosis."
-_DARK: Final = "#0d1117"
-_TEXT: Final = "#e6edf3"
-_MUTED: Final = "#9aa7b4"
+DARK: Final = "#0d1117"
+TEXT: Final = "#e6edf3"
+MUTED: Final = "#9aa7b4"
 _WIDTH_IN: Final = 10.5
 _LEFT: Final = 0.42  # inches for the names of the planes
 _DIRECTIONS: Final[dict[Plane, tuple[str, str]]] = {
@@ -50,7 +50,7 @@ def preview_png(
     heights = [min(cell * high[p] / wide[p], _TALLEST[p] * unit) for p in planes]
     head, foot, gap = 0.78, 0.34, 0.12
     total = head + foot + sum(heights) + gap * (len(planes) - 1)
-    figure = Figure(figsize=(_WIDTH_IN, total), dpi=dpi, facecolor=_DARK)
+    figure = Figure(figsize=(_WIDTH_IN, total), dpi=dpi, facecolor=DARK)
     FigureCanvasAgg(figure)
     _headings(figure, title, list(columns), cell, total)
     window = grey_window(scene.image)
@@ -69,17 +69,17 @@ def preview_png(
             _panel(axes, scene, plane, at, columns[name], window)
         figure.text(
             0.24 / _WIDTH_IN, (top - height / 2) / total, f"{plane}   {side(plane, at)}",
-            color=_MUTED, size=9.5, ha="center", va="center", rotation=90,
+            color=MUTED, size=9.5, ha="center", va="center", rotation=90,
         )  # fmt: skip
         top -= height + gap
     black, white = CT_WINDOW
     figure.text(
         0.5, 0.15 / total,
         f"{NOTICE}  Synthetic HU are not densitometry.  CT window {black:.0f} to {white:.0f} HU.",
-        color=_MUTED, size=8.5, ha="center", va="center",
+        color=MUTED, size=8.5, ha="center", va="center",
     )  # fmt: skip
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=_DARK)
+    figure.savefig(buffer, format="png", facecolor=DARK)
     return buffer.getvalue()
 
 
@@ -101,15 +101,15 @@ def _columns(scene: Scene) -> dict[str, str]:
 def _headings(figure: Figure, title: str, names: list[str], cell: float, total: float) -> None:
     figure.text(
         0.18 / _WIDTH_IN, 1 - 0.27 / total, title,
-        color=_TEXT, size=13, weight="bold", va="center",
+        color=TEXT, size=13, weight="bold", va="center",
     )  # fmt: skip
     figure.text(
-        1 - 0.18 / _WIDTH_IN, 1 - 0.27 / total, "spinect", color=_MUTED, size=11, va="center",
+        1 - 0.18 / _WIDTH_IN, 1 - 0.27 / total, "spinect", color=MUTED, size=11, va="center",
         ha="right",
     )  # fmt: skip
     for column, name in enumerate(names):
         x = (_LEFT + (column + 0.5) * cell) / _WIDTH_IN
-        figure.text(x, 1 - 0.61 / total, name, color=_TEXT, size=10.5, ha="center", va="center")
+        figure.text(x, 1 - 0.61 / total, name, color=TEXT, size=10.5, ha="center", va="center")
 
 
 def side(plane: Plane, at: float) -> str:
@@ -141,7 +141,7 @@ def _panel(
         axes.imshow(paint(flat, 0.38), interpolation="nearest", aspect="equal")
         if what == "masks" and plane != "axial":
             _names(axes, scene, plane, flat)
-    _edges(axes, EDGES[plane])
+    direction_letters(axes, plane)
 
 
 def _names(axes: Any, scene: Scene, plane: Plane, flat: NDArray[Any]) -> None:
@@ -161,10 +161,11 @@ def _stroke(vertebra: int) -> withStroke:
     return withStroke(linewidth=2.5, foreground=(red, green, blue))
 
 
-def _edges(axes: Any, letters: tuple[str, str, str, str]) -> None:
+def direction_letters(axes: Any, plane: Plane) -> None:
+    """Where the edges of a picture lie: A, P, R, L, H, F."""
     places = ((0.015, 0.5, "left", "center"), (0.985, 0.5, "right", "center"),
               (0.5, 0.985, "center", "top"), (0.5, 0.015, "center", "bottom"))  # fmt: skip
-    for letter, (x, y, ha, va) in zip(letters, places, strict=True):
+    for letter, (x, y, ha, va) in zip(EDGES[plane], places, strict=True):
         axes.text(
             x, y, letter, transform=axes.transAxes, ha=ha, va=va, color="#ffd166", size=9,
             weight="bold", path_effects=[withStroke(linewidth=2, foreground="black")],

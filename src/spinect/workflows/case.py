@@ -84,7 +84,7 @@ def run_case(case: Case, engine: Engine, watcher: Watcher | None = None) -> Outc
     records.reset_peak()
     started = records.now()
     watch = Stopwatch(watcher.stage, watcher.share) if watcher else Stopwatch()
-    with workbench(case) as bench:
+    with workbench(case.folder, case.stem) as bench:
         with warnings.catch_warnings(record=True) as caught, _deadline(case):
             warnings.simplefilter("always")
             with watch.stage("read"):

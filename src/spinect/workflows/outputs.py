@@ -4,7 +4,7 @@ import csv
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -42,13 +42,13 @@ TABLE_COLUMNS: Final = (
 
 
 @contextmanager
-def workbench(case: Case) -> Iterator[Path]:
+def workbench(folder: Path, stem: str) -> Iterator[Path]:
     """A hidden folder beside the outputs of a case, on the same disk; always taken away.
 
     What a killed run left there is removed first. Two runs of one case at once are not meant.
     """
-    bench = case.folder / f".{case.stem}.part"
-    case.folder.mkdir(parents=True, exist_ok=True)
+    bench = folder / f".{stem}.part"
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(bench, ignore_errors=True)
     bench.mkdir()
     try:
@@ -117,13 +117,23 @@ def commit(record: RunRecord, case: Case, bench: Path) -> None:
     no file of other options stays beside the new record.
     """
     write_json(record.model_dump(mode="json"), bench / case.record.name)
+    install(bench, case.record, record.outputs, _former(case))
+
+
+def install(bench: Path, record: Path, outputs: Iterable[str], former: Iterable[Path]) -> None:
+    """Move finished files from a workbench to the folder of their record, the record last.
+
+    Args:
+        record: Final place of the record; its file lies on the bench under the same name.
+        former: Files of an earlier run, taken away first.
+    """
     with _uninterrupted():
-        for old in _former(case):
+        for old in former:
             old.unlink(missing_ok=True)
-        case.record.unlink(missing_ok=True)
-        for name in record.outputs:
-            (bench / name).replace(case.folder / name)
-        (bench / case.record.name).replace(case.record)
+        record.unlink(missing_ok=True)
+        for name in outputs:
+            (bench / name).replace(record.with_name(name))
+        (bench / record.name).replace(record)
 
 
 def _former(case: Case) -> list[Path]:
