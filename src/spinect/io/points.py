@@ -31,7 +31,6 @@ _SUBREGIONS: Final = {name: number for number, name in SUBREGIONS.items()} | {
     "spinosus process": 42,
     "spinous": 42,
     "procspin": 42,
-    "processus spinosus": 42,
     "costal process left": 43,
     "costal process right": 44,
     "transverse left": 43,
