@@ -325,6 +325,6 @@ def _legend(figure: Figure, total: float) -> None:
     for column, (sign, colour, text) in enumerate(signs):
         x = 0.04 + column * 0.16
         filled = colour if sign in ("s", "$////$") else "none"
-        axes.plot(x, 0.5, sign, ms=8, mec=colour, mfc=filled, mew=1.6)
+        axes.plot(x, 0.5, marker=sign, ls="", ms=8, mec=colour, mfc=filled, mew=1.6)
         axes.text(x + 0.013, 0.5, text, color=TEXT, size=9, va="center")
     figure.text(0.5, 0.15 / total, NOTICE, color=MUTED, size=8.5, ha="center", va="center")
