@@ -7,14 +7,16 @@ The folder's layout is the one that ``spinect phantom`` writes. What a patient n
     derivatives/truth/sub-X/sub-X_space-iso_*            in the MR's world, at any grid; or
     derivatives/truth/sub-X/sub-X_space-T2w_*            on the MR's own grid:
         ct, desc-vertebrae_dseg, and desc-subregions_dseg if there is one   (.nii.gz)
+    derivatives/registered/registration.tsv              instead: what ``spinect register`` made;
+                                                         `data.series` reads it
 
-Each patient is brought to 1 mm once, into ``derivatives/spinect/``, and read from there.
+Each series is brought to 1 mm once, into ``derivatives/spinect/``, and read from there.
 """
 
-import csv
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,12 @@ from torch.utils.data import Dataset
 
 from spinect.data.augment import Scene
 from spinect.data.intensity import HuRange, ct_channels, inside_field_of_view, mr_channels
-from spinect.data.stream import FIRST_TEST_SEED, Task, Triple
+from spinect.data.series import Pose, Series, find_series, patients, truth_series
+from spinect.data.stream import Task, Triple
 from spinect.data.synthesise import bone_distance
 from spinect.data.targets import targets
 from spinect.data.warp import Warp, draw_warp
-from spinect.errors import ConfigError, GeometryError, InputError
+from spinect.errors import GeometryError
 from spinect.geometry import Volume
 from spinect.geometry.resample import resample, to_iso
 from spinect.io import read, write_json
@@ -41,7 +44,8 @@ from spinect.protocols import Batch
 LOG = logging.getLogger(__name__)
 _ON_BONE = 0.8  # share of patches whose centre is near labelled bone
 _JITTER = 16  # voxels between such a centre and the bone voxel that it was drawn from
-_ARRAYS = ("channels", "hu", "vertebrae", "subregions", "distance", "bone")
+_ARRAYS = ("channels", "hu", "vertebrae", "subregions", "distance", "bone", "valid")
+_FORMAT = "2"  # of the prepared arrays; those of an older one are made again
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class DatasetOptions:
 
     Attributes:
         contrast: Suffix of the MR. split: Value of the column in participants.tsv.
+        pose: "registered" reads derivatives/registered, "truth" derivatives/truth, "auto" the
+            registered one where it is there.
         task: "translate" gives MR channels and the CT; "segment" gives CT channels.
         patch: Voxels of 1 mm along R, A, S.
         scans: Patients of an item. patches_per_scan: Patches of each of them.
@@ -61,6 +67,7 @@ class DatasetOptions:
 
     contrast: str = "T2w"
     split: str = "train"
+    pose: Pose = "auto"
     task: Task = "translate"
     patch: Triple = (96, 96, 96)
     scans: int = 1
@@ -77,12 +84,15 @@ class DatasetPatches(Dataset[Batch]):
 
     Raises:
         ConfigError: No patient of the split, or one whose seed is reserved for testing.
-        InputError: A patient's file is missing or unusable, or MR and truth do not share a grid.
+        InputError: A patient's file is missing or unusable, or MR and truth do not share a grid;
+            no pair of the split was registered; a person stands on two sides of the split.
     """
 
     def __init__(self, folder: Path, options: DatasetOptions, seed: int, length: int) -> None:
         self.options, self.seed, self.length = options, seed, length
-        self.cases = [prepare(folder, name, options.contrast) for name in patients(folder, options)]
+        names = patients(folder, options.split)
+        found = find_series(folder, names, options.contrast, options.pose)
+        self.cases = [prepare_series(folder, one) for one in found]
 
     def __len__(self) -> int:
         return self.length
@@ -123,54 +133,38 @@ class DatasetPatches(Dataset[Batch]):
         )
 
 
-def patients(folder: Path, options: DatasetOptions) -> list[str]:
-    """Names of the split's patients, sorted."""
-    table = folder / "participants.tsv"
-    if not table.is_file():
-        raise ConfigError(f"{table} is missing: a dataset folder lists its patients there")
-    with table.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    if rows and not {"participant_id", "split"} <= rows[0].keys():
-        raise ConfigError(f"{table}: needs the columns participant_id and split, has {[*rows[0]]}")
-    found = [row for row in rows if row["split"] == options.split]
-    if not found:
-        splits = ", ".join(sorted({row["split"] for row in rows})) or "none"
-        raise ConfigError(f"{table}: no patient of split {options.split!r}; it has {splits}")
-    for row in found:
-        number = row.get("seed") or ""
-        if number.isdigit() and int(number) >= FIRST_TEST_SEED:
-            raise ConfigError(
-                f"{table}: {row['participant_id']} has seed {number}: seeds from "
-                f"{FIRST_TEST_SEED} on are for testing and validation, not for training"
-            )
-    return sorted(row["participant_id"] for row in found)
-
-
 def prepare(folder: Path, name: str, contrast: str) -> Path:
-    """One patient at 1 mm as arrays that are mapped into memory; made when its files change.
+    """One patient's truth at 1 mm; as `prepare_series`."""
+    return prepare_series(folder, truth_series(folder, name, contrast))
+
+
+def prepare_series(folder: Path, series: Series) -> Path:
+    """One series at 1 mm as arrays that are mapped into memory; made when its files change.
 
     Returns:
-        Folder of channels (3, *S) float16, hu int16, vertebrae and subregions uint8, distance
-        int8 (DISTANCE_STEP_MM), bone (N, 3) voxels of labelled bone, and case.json.
+        Folder of channels (3, *S) float16, hu int16, vertebrae, subregions and valid uint8,
+        distance int8 (DISTANCE_STEP_MM), bone (N, 3) voxels of labelled bone, and case.json.
     """
-    files = _files(folder, name, contrast)
+    files = series.files
     facts = [f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
-    key = hashlib.sha256("\n".join(facts).encode()).hexdigest()
-    out = folder / "derivatives" / "spinect" / f"{name}_{contrast}"
+    key = hashlib.sha256("\n".join([_FORMAT, *facts]).encode()).hexdigest()
+    out = folder / "derivatives" / "spinect" / series.name
     meta = out / "case.json"
     if meta.is_file() and json.loads(meta.read_text(encoding="utf-8"))["key"] == key:
         return out
-    LOG.info("preparing %s %s", name, contrast)
-    native, ct = read(files[0], "mr"), read(files[1], "ct")
-    own = [ct, *(read(path, "labels") for path in files[2:])]
+    LOG.info("preparing %s", series.name)
+    native = read(series.mr, "mr")
     mr = to_iso(native)
-    for volume, path in zip(own, files[1:], strict=True):
-        if "_space-iso_" not in path.name and not volume.grid.matches(native.grid):
+    own = {}
+    for part, path in series.parts.items():
+        volume = read(path, "ct" if part == "ct" else "labels")
+        if not series.own_grid and not volume.grid.matches(native.grid):
             raise GeometryError(
-                f"{path} lies on {volume.grid}, {files[0].name} on {native.grid}: "
+                f"{path} lies on {volume.grid}, {series.mr.name} on {native.grid}: "
                 "resample it onto the MR, or name it space-iso"
             )
-    arrays = _arrays(mr, [resample(volume, mr.grid) for volume in own])
+        own[part] = resample(volume, mr.grid)
+    arrays = _arrays(mr, own)
     out.mkdir(parents=True, exist_ok=True)
     meta.unlink(missing_ok=True)
     for label, array in arrays.items():
@@ -185,25 +179,13 @@ def stack(parts: list[Batch]) -> Batch:
     return Batch(**{k: torch.cat(v) for k, v in held.items() if v[0] is not None})
 
 
-def _files(folder: Path, name: str, contrast: str) -> list[Path]:
-    """MR, CT, vertebrae and, where there is one, subregions of a patient."""
-    mr = folder / name / "anat" / f"{name}_{contrast}.nii.gz"
-    truth = folder / "derivatives" / "truth" / name
-    iso = (truth / f"{name}_space-iso_ct.nii.gz").is_file()
-    stem = f"{name}_space-{'iso' if iso else contrast}"
-    needed = [mr, truth / f"{stem}_ct.nii.gz", truth / f"{stem}_desc-vertebrae_dseg.nii.gz"]
-    for path in needed:
-        if not path.is_file():
-            raise InputError(f"{path} is missing: training from a dataset needs MR, CT and masks")
-    parts = truth / f"{stem}_desc-subregions_dseg.nii.gz"
-    return [*needed, parts] if parts.is_file() else needed
-
-
-def _arrays(mr: Volume, own: list[Volume]) -> dict[str, NDArray[Any]]:
+def _arrays(mr: Volume, own: Mapping[str, Volume]) -> dict[str, NDArray[Any]]:
     image = torch.from_numpy(np.ascontiguousarray(mr.data, np.float32))[None, None]
     channels = mr_channels(image, inside_field_of_view(image))[0]
-    ct, vertebrae = own[0].data, own[1].data.astype(np.uint8)
-    subregions = own[2].data.astype(np.uint8) if len(own) > 2 else np.zeros_like(vertebrae)
+    ct, vertebrae = own["ct"].data, own["vertebrae"].data.astype(np.uint8)
+    nothing = np.zeros_like(vertebrae)
+    subregions = own["subregions"].data.astype(np.uint8) if "subregions" in own else nothing
+    valid = own["valid"].data.astype(np.uint8) if "valid" in own else nothing + np.uint8(1)
     return {
         "channels": channels.half().numpy(),
         "hu": np.round(ct).clip(-1024, 3071).astype(np.int16),
@@ -211,6 +193,7 @@ def _arrays(mr: Volume, own: list[Volume]) -> dict[str, NDArray[Any]]:
         "subregions": subregions,
         "distance": bone_distance(vertebrae > 0),
         "bone": np.argwhere(vertebrae > 0)[::7].astype(np.int16),
+        "valid": valid,
     }
 
 
@@ -242,24 +225,26 @@ class _Case:
         return first, second, third
 
     def warped(self, warp: Warp) -> tuple[Scene, Tensor, Tensor]:
-        """A patch as a scene, its MR channels (3, *S) and where the patient's images reach."""
+        """A patch as a scene, its MR channels (3, *S) and where CT and masks are known (1, *S)."""
         box, at = warp.box(self.shape)
         whole = (slice(None), *box)
-        held = {k: torch.from_numpy(np.array(self.arrays[k][box])) for k in _ARRAYS[1:5]}
+        held = {k: torch.from_numpy(np.array(self.arrays[k][box])) for k in (*_ARRAYS[1:5], "valid")}
         channels = torch.from_numpy(np.array(self.arrays["channels"][whole])).float()
         grey = torch.cat([channels, (held["hu"].float() + 1024)[None], held["distance"][None]])
         grey = warp.read(grey, at, "bilinear")  # 0 outside: -1024 HU
-        names = torch.stack([held["vertebrae"], held["subregions"]]).float()
-        vertebrae, subregions = warp.read(names, at, "nearest").to(torch.uint8)
-        known = warp.read(torch.ones_like(names[:1]), at, "nearest")
+        names = torch.stack([held[k] for k in ("vertebrae", "subregions", "valid")]).float()
+        vertebrae, subregions, valid = warp.read(names, at, "nearest").to(torch.uint8)
+        reach = warp.read(torch.ones_like(names[:1]), at, "nearest")
         # The field of view has no half voxels; outside it every channel is 0, as in inference.
-        inside = (grey[2:3] > 0.5) & (known > 0)
+        # What the CT does not reach is hidden from the losses only: the network sees the MR.
+        inside = (grey[2:3] > 0.5) & (reach > 0)
+        known = reach * (valid > 0)
         person = Subject(seed=-1, age=0, sex="", marrow_fat=0, trabecular_hu=0, source="dataset")
         scene = Scene(
             tissue=torch.zeros_like(vertebrae),
             vertebrae=vertebrae,
             subregions=subregions,
-            distance=torch.where(known[0] > 0, grey[4] * DISTANCE_STEP_MM, 12.7),
+            distance=torch.where(reach[0] > 0, grey[4] * DISTANCE_STEP_MM, 12.7),
             known=known[0] > 0,
             hu=grey[3] - 1024,
             centres=warp.moved(self.centres),

@@ -66,6 +66,7 @@ class DatasetData(_Patches, frozen=True, extra="forbid"):
     folder: str  # $VARIABLES allowed
     split: str = "train"  # column `split` of participants.tsv; whole patients
     contrast: str = "T2w"  # suffix of the MR
+    pose: Literal["auto", "registered", "truth"] = "auto"  # auto: registered where it is there
     rotate_deg: NonNegativeFloat = 10.0  # SD of the turn about each axis
     scale: NonNegativeFloat = 0.08  # SD of the log of the zoom along each axis
     elastic_mm: NonNegativeFloat = 2.0  # SD of the smooth displacement

@@ -91,6 +91,7 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
         options = DatasetOptions(
             contrast=data.contrast,
             split=data.split,
+            pose=data.pose,
             task=data.task,
             patch=patch,
             scans=data.scans,

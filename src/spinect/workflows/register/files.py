@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spinect.anatomy import SUBREGIONS, VERTEBRAE
-from spinect.geometry import Grid, Volume
+from spinect.geometry import Volume
 from spinect.geometry.landmarks import WHOLE, Landmarks
 from spinect.geometry.transform import apply, invert
 from spinect.io import (
@@ -20,10 +20,10 @@ from spinect.io import (
     write_transforms,
     write_volume,
 )
-from spinect.registration import Registration
+from spinect.registration import Field, Registration
 from spinect.workflows.register import names as n
 from spinect.workflows.register.loading import Inputs
-from spinect.workflows.register.volumes import Registered, field_on
+from spinect.workflows.register.volumes import Registered, on_grid
 
 FIELD_MM = 2.0  # of the displacement file; inside bone the motion is linear and loses nothing
 
@@ -51,20 +51,21 @@ def write_volumes(made: Registered, stem: Path, like: Path) -> None:
             write_dseg_table(table, np.unique(volume.data).tolist())
 
 
-def write_maps(registration: Registration, bench: Path, names: n.Names, fine: Grid,
-               bone: Volume | None) -> None:  # fmt: skip
+def write_maps(
+    registration: Registration, field: Field | None, bench: Path, names: n.Names
+) -> None:
     """The transforms: ours, the global one for ITK, and the field where vertebrae move apart.
 
     Args:
-        fine: Grid of 1 mm over the MR. bone: Vertebra ids in the MR's world.
+        field: At 1 mm; written at `FIELD_MM`.
     """
     base = bench / names.transforms
     maps = Transforms(names.space, "ct", registration.ct_from_mr, registration.vertebrae)
     write_transforms(maps, base.with_name(base.name + "_transforms.json"))
     write_itk_rigid(registration.ct_from_mr, base.with_name(base.name + "_xfm.tfm"))
-    field = field_on(fine.with_spacing(FIELD_MM), registration, bone)
     if field is not None:
-        write_itk_field(field.displacement, field.grid, base.with_name(base.name + "_xfm.h5"))
+        coarse = on_grid(field, field.grid.with_spacing(FIELD_MM))
+        write_itk_field(coarse.displacement, coarse.grid, base.with_name(base.name + "_xfm.h5"))
 
 
 def in_mr(registration: Registration, ct: Landmarks) -> Landmarks:

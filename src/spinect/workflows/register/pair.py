@@ -27,6 +27,7 @@ from spinect.workflows.register.volumes import (
     Registered,
     bone_mask,
     bring,
+    bring_native,
     cropped,
     field_on,
     iso_grid,
@@ -110,7 +111,7 @@ def _make(
     options: RegisterOptions,
     place: tuple[Path, Stopwatch],
 ) -> Work:
-    """Warp, judge and write both grids, one after the other to stay lean."""
+    """Warp, judge and write both grids."""
     bench, watch = place
     names, fine = pair.names, iso_grid(inputs.mr.grid)
     near = replace(
@@ -121,23 +122,26 @@ def _make(
     )
     with watch.stage("bone"):
         bone = bone_mask(inputs, found, fine)
+    with watch.stage("motion"):
+        field = field_on(fine, found, bone)
+    with watch.stage("warp"):
+        made = bring(near, fine, found, field, options.interpolation)
+        native = (
+            bring(near, inputs.mr.grid, found, None, options.interpolation)
+            if field is None
+            else bring_native(near, inputs.mr.grid, found, (made, field), options.interpolation)
+        )
     judgement: Quality | None = None
-    least: float | None = None
-    for grid, space in ((inputs.mr.grid, ""), (fine, n.ISO)):
-        with watch.stage("motion"):
-            field = field_on(grid, found, bone)
-        with watch.stage("warp"):
-            made = bring(near, grid, found, field, options.interpolation)
-        if field is not None and space:
-            with watch.stage("quality"):
-                least = float(field.jacobian.min())
-                judgement = judge_field(field, bone) if bone is not None else None
-        with watch.stage("write"):
-            write_volumes(made, bench / (names.stem + space), pair.mr)
+    if field is not None and bone is not None:
+        with watch.stage("quality"):
+            judgement = judge_field(field, bone)
+    found = judged(found, judgement, made.inside, inputs.mr.grid)
     with watch.stage("write"):
-        found = judged(found, judgement, made.inside, inputs.mr.grid)
-        write_maps(found, bench, names, fine, bone)
+        write_volumes(native, bench / names.stem, pair.mr)
+        write_volumes(made, bench / (names.stem + n.ISO), pair.mr)
+        write_maps(found, field, bench, names)
         write_points(found, inputs, bench / names.stem)
+    least = None if field is None else float(field.jacobian.min())
     return Work(found, made, facts(found, judgement, least) | {"valid": round(made.inside, 4)})
 
 

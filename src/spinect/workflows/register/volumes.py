@@ -52,13 +52,47 @@ def bring(
     Args:
         field: On `grid`; needed for a polyrigid registration.
     """
-    ct, valid = warp(inputs.ct, grid, registration, field, order)
+    ct, valid = _image(inputs.ct, grid, registration, field, order)
     masks = [
         None if mask is None else warp(mask, grid, registration, field)[0]
         for mask in (inputs.ct_vertebrae, inputs.ct_subregions)
     ]
-    allowed = Volume(valid.astype(np.uint8), grid.affine, "labels")
-    return Registered(ct, allowed, masks[0], masks[1])
+    return Registered(ct, valid, masks[0], masks[1])
+
+
+def bring_native(
+    inputs: Inputs,
+    grid: Grid,
+    registration: Registration,
+    fine: tuple[Registered, Field],
+    order: Order,
+) -> Registered:
+    """The same on the MR's own grid, from the motion at 1 mm.
+
+    The CT is interpolated once, from its own voxels. Masks are the area average of those at 1 mm.
+
+    Args:
+        fine: What `bring` made at 1 mm, and its field.
+    """
+    done, field = fine
+    ct, valid = _image(inputs.ct, grid, registration, on_grid(field, grid), order)
+    masks = [None if m is None else resample(m, grid) for m in (done.vertebrae, done.subregions)]
+    return Registered(ct, valid, masks[0], masks[1])
+
+
+def _image(
+    ct: Volume, grid: Grid, registration: Registration, field: Field | None, order: Order
+) -> tuple[Volume, Volume]:
+    image, valid = warp(ct, grid, registration, field, order)
+    return image, Volume(valid.astype(np.uint8), grid.affine, "labels")
+
+
+def on_grid(field: Field, grid: Grid) -> Field:
+    """A field on another grid of about the same box; where motion is rigid nothing is lost."""
+    affine = field.grid.affine
+    parts = (*np.moveaxis(field.displacement, -1, 0), field.jacobian)
+    *moved, jacobian = (resample(Volume(part, affine, "mr"), grid).data for part in parts)
+    return Field(grid, np.stack(moved, -1), jacobian)
 
 
 def field_on(grid: Grid, registration: Registration, bone: Volume | None) -> Field | None:
