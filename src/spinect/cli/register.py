@@ -166,7 +166,9 @@ def _show(done: "Summary") -> None:
     for one in shown:
         r = one.record
         assert r is not None
-        figures = ("-" if v is None else f"{v:.1f}" for v in (r.mean_mm, r.p95_mm, r.max_mm, r.loo_mm))
+        figures = (
+            "-" if v is None else f"{v:.1f}" for v in (r.mean_mm, r.p95_mm, r.max_mm, r.loo_mm)
+        )
         picture = one.pair.record.with_suffix(".png")
         table.add_row(escape(one.pair.names.stem), r.verdict, *figures, escape(r.reason),
                       escape(str(picture)))  # fmt: skip

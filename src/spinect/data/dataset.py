@@ -228,7 +228,9 @@ class _Case:
         """A patch as a scene, its MR channels (3, *S) and where CT and masks are known (1, *S)."""
         box, at = warp.box(self.shape)
         whole = (slice(None), *box)
-        held = {k: torch.from_numpy(np.array(self.arrays[k][box])) for k in (*_ARRAYS[1:5], "valid")}
+        held = {
+            k: torch.from_numpy(np.array(self.arrays[k][box])) for k in (*_ARRAYS[1:5], "valid")
+        }
         channels = torch.from_numpy(np.array(self.arrays["channels"][whole])).float()
         grey = torch.cat([channels, (held["hu"].float() + 1024)[None], held["distance"][None]])
         grey = warp.read(grey, at, "bilinear")  # 0 outside: -1024 HU

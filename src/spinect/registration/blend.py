@@ -1,6 +1,7 @@
 """How much each vertebra's motion counts at a point: it falls with the distance to the bone."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,8 @@ CAPSULE_MM: Final = 15.0  # radius of what stands for a vertebra without a mask
 CAPSULE_SHARE: Final = 0.45  # of the distance to the neighbour, so that capsules do not overlap
 SOFT_MM: Final = 1.0  # distance at which a weight has fallen to 2^-POWER
 POWER: Final = 3
+
+THREADS: Final = 2
 
 
 def weight(distance_mm: Array) -> Array:
@@ -52,14 +55,19 @@ def distances(
     """
     labels = None if mask is None else bones(mask, grid, registration)
     radii = capsule_radii(registration.anchors, list(pieces(registration)))
-    for piece in pieces(registration):
+
+    def away(piece: int) -> tuple[int, Array]:
         inside = None if labels is None else labels == piece
         if inside is None or not inside.any():
             ends = capsule(registration.anchors, piece)
-            yield piece, to_segment(grid, *ends, radii[piece])
-        else:
-            far = ndimage.distance_transform_edt(~inside, sampling=grid.spacing)
-            yield piece, np.asarray(far, np.float32)
+            return piece, to_segment(grid, *ends, radii[piece])
+        far = ndimage.distance_transform_edt(~inside, sampling=grid.spacing)
+        return piece, np.asarray(far, np.float32)
+
+    todo = list(pieces(registration))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(todo), THREADS):  # no more than these in memory at once
+            yield from pool.map(away, todo[start : start + THREADS])
 
 
 def capsule(anchors: Landmarks, piece: int) -> tuple[Float, Float]:

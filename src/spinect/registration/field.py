@@ -6,6 +6,7 @@ exponential of the mean moves the voxel. Where bones slide along each other in a
 that space would fold there, the field is smoothed locally.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from spinect.geometry import Grid, Volume
 from spinect.geometry.transform import apply, invert
-from spinect.registration.blend import blended_twists, pieces
+from spinect.registration.blend import THREADS, blended_twists, pieces
 from spinect.registration.lattice import jacobian, lattice, slabs
 from spinect.registration.result import Registration
 from spinect.registration.twist import log_motion, move
@@ -49,10 +50,14 @@ def displacement(
     twists = {v: log_motion(invert(whole) @ m) for v, m in pieces(registration).items()}
     out = np.empty((*grid.shape, 3), np.float32)
     mixed = blended_twists(grid, registration, vertebrae_mask, twists) if twists else None
-    for box in slabs(grid):
+
+    def fill(box: slice) -> None:
         points = lattice(grid, box)
         own = points if mixed is None else move(mixed[box].astype(np.float64), points)
         out[box] = apply(whole, own) - points
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(fill, slabs(grid)))
     change = jacobian(out, grid)
     if mixed is not None:
         unfold(out, change, grid)

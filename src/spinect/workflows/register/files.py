@@ -70,9 +70,7 @@ def write_maps(
 
 def in_mr(registration: Registration, ct: Landmarks) -> Landmarks:
     """The CT's landmarks in the MR's world, each by the motion of its own vertebra."""
-    return Landmarks(
-        {k: apply(invert(registration.of(k[0])), p) for k, p in ct.points.items()}
-    )
+    return Landmarks({k: apply(invert(registration.of(k[0])), p) for k, p in ct.points.items()})
 
 
 def write_points(registration: Registration, inputs: Inputs, stem: Path) -> None:
@@ -105,5 +103,7 @@ def _row(
         "used": key not in registration.rejected,
     }
     for scan, marks in zip(("mr", "ct"), points, strict=True):
-        row |= {f"{scan}_{a}_mm": round(float(v), 3) for a, v in zip("xyz", marks[key], strict=True)}
+        row |= {
+            f"{scan}_{a}_mm": round(float(v), 3) for a, v in zip("xyz", marks[key], strict=True)
+        }
     return row

@@ -12,7 +12,8 @@ from spinect.geometry import Volume
 from spinect.io import write_json
 from spinect.registration import Quality, Registration
 from spinect.registration import quality as judge_field
-from spinect.report.registration import Alignment, write_registration
+from spinect.report.alignment import Alignment
+from spinect.report.registration import write_registration
 from spinect.workflows import record as records
 from spinect.workflows.outputs import install, workbench
 from spinect.workflows.record import Stopwatch
@@ -157,7 +158,6 @@ def _draw(work: Work, inputs: Inputs, pair: Pair, bench: Path) -> None:
         ct=work.iso.ct,
         valid=work.iso.valid,
         vertebrae=work.iso.vertebrae,
-        subregions=work.iso.subregions,
         mr_points=mr,
         ct_points=None if ct is None else in_mr(found, ct),
         registration=found,

@@ -120,4 +120,6 @@ def read_record(path: Path) -> RegistrationRecord:
         return RegistrationRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as problem:
         first = str(problem).splitlines()[0]
-        raise InputError(f"{path.name} is no registration record of this version: {first}") from None
+        raise InputError(
+            f"{path.name} is no registration record of this version: {first}"
+        ) from None
