@@ -126,7 +126,8 @@ def test_the_picture_is_one(done):
     assert sitk.GetArrayFromImage(picture).std() > 20
 
 
-def test_residuals_are_those_of_the_noise(study, no_pictures):
+@pytest.mark.usefixtures("no_pictures")
+def test_residuals_are_those_of_the_noise(study):
     """One bad point is rejected and named; the others keep their distance."""
     marks = dict(art.points(MOTIONS).points)
     marks[22, 43] = marks[22, 43] + (0, 25.0, 0)
@@ -138,7 +139,8 @@ def test_residuals_are_those_of_the_noise(study, no_pictures):
     assert outcome.record.max_mm < 0.1
 
 
-def test_rigid_and_unregistered(study, no_pictures):
+@pytest.mark.usefixtures("no_pictures")
+def test_rigid_and_unregistered(study):
     rigid = register_dataset(study.root, RegisterOptions(points="2", model="rigid")).outcomes[0]
     assert rigid.record.rigidity_mm == 0
     assert rigid.record.min_jacobian == 1
@@ -153,10 +155,11 @@ def test_rigid_and_unregistered(study, no_pictures):
     np.testing.assert_array_equal(found.whole, np.eye(4))
 
 
-def test_identity_returns_the_ct(tmp_path, no_pictures):
+@pytest.mark.usefixtures("no_pictures")
+def test_identity_returns_the_ct(tmp_path):
     """A CT that lies on the MR's own grid already comes back bit for bit."""
     files = art.write_subject(tmp_path, "sub-1", {v: np.eye(4) for v in art.LEVELS})
-    ct, vertebrae, _ = art.draw(art.mr_grid(), "ct")
+    ct = art.draw(art.mr_grid(), "ct")[0]
     write_volume(ct, files.ct)
     pair = Pair(files.mr, files.ct, tmp_path / "out", files.mr_points, files.mr_points)
     outcome = register_files(pair, RegisterOptions(points="2", model="rigid")).outcomes[0]
@@ -165,7 +168,8 @@ def test_identity_returns_the_ct(tmp_path, no_pictures):
     np.testing.assert_array_equal(made.get_fdata(), nib.load(files.ct).get_fdata())
 
 
-def test_many_series_of_one_patient_do_not_clash(study, no_pictures):
+@pytest.mark.usefixtures("no_pictures")
+def test_many_series_of_one_patient_do_not_clash(study):
     for name in ("sub-1_acq-sag_run-1_T2w", "sub-1_acq-sag_run-2_T2w", "sub-1_T1w"):
         shutil.copy(study.mr, study.mr.with_name(name + ".nii.gz"))
         shutil.copy(study.mr_points, study.mr.with_name(name + "_poi.json"))
@@ -187,7 +191,8 @@ def test_options_that_contradict_are_refused():
         RegisterOptions.checked(overwrite=True, resume=True)
 
 
-def test_existing_results_are_not_replaced_unasked(study, no_pictures):
+@pytest.mark.usefixtures("no_pictures")
+def test_existing_results_are_not_replaced_unasked(study):
     asked = {"model": "rigid"}
     register_dataset(study.root, RegisterOptions(**asked))
     with pytest.raises(OutputError, match="--resume"):
@@ -216,7 +221,8 @@ register_dataset(Path(sys.argv[1]), RegisterOptions(model="rigid", resume=True))
 """
 
 
-def test_a_killed_run_leaves_nothing_and_the_next_one_goes_on(study, no_pictures):
+@pytest.mark.usefixtures("no_pictures")
+def test_a_killed_run_leaves_nothing_and_the_next_one_goes_on(study):
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, study.root], stdout=subprocess.PIPE, text=True
     ) as process:

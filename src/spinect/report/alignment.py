@@ -26,7 +26,8 @@ BONE_HU: Final = 200.0  # where the edges of the CT's bone are drawn
 NEAR_MM: Final = 12.0  # landmarks this near to a plane are drawn in it
 FRONT_MM: Final = (32.0, 48.0, 30.0)  # shown beyond the landmarks: right, front, head
 BACK_MM: Final = (32.0, 24.0, 30.0)  # left, back, feet
-AXIAL_MM: Final = 18.0  # shown beyond the landmarks of an axial plane
+AXIAL_MM: Final = 20.0  # shown beyond the landmarks of an axial plane
+WIDE_MM: Final = 42.0  # of an axial plane, to each side of the middle of its landmarks
 SMALL_MM2: Final = 60.0  # islands and holes of bone that are not drawn
 ON_MASK_MM: Final = 4.0  # edges farther from the vertebra mask are not those of vertebrae
 AXES: Final[dict[Plane, tuple[int, int, int]]] = {  # across, up, and the axis that is cut
@@ -109,7 +110,7 @@ class View:
         return (0.0, wide), (high, 0.0)
 
     def pixel(self, point: Float) -> tuple[float, float]:
-        """(column, row) of a point, mm, RAS+: right and front on the left, head and front on top."""
+        """(column, row) of a point, mm: right and front lie on the left, head and front on top."""
         across, up, _ = AXES[self.plane]
         away = (self.high - point) / PIXEL_MM
         return float(away[across]), float(away[up])
@@ -171,7 +172,7 @@ def _without_small(mask: Array) -> Array:
 
 def views_of(one: Alignment) -> list[View]:
     """Sagittal, coronal, and an axial plane of an upper and a lower vertebra."""
-    low, high = _box(one.mr.grid)
+    low, high = box = _box(one.mr.grid)
     if one.common:
         points = one.places(one.common)
         low = np.maximum(low, points.min(0) - BACK_MM)
@@ -190,8 +191,9 @@ def views_of(one: Alignment) -> list[View]:
         own = tuple(k for k in one.common if k[0] == key) or one.common
         points = one.places(own) if own else np.stack([low, high])
         below, above = low.copy(), high.copy()
-        below[:2] = np.maximum(low[:2], points.min(0)[:2] - AXIAL_MM)
-        above[:2] = np.minimum(high[:2], points.max(0)[:2] + (AXIAL_MM, AXIAL_MM + 8))
+        first, last = points.min(0) - AXIAL_MM, points.max(0) + AXIAL_MM
+        below[:2] = np.maximum(box[0][:2], np.minimum(first, points.mean(0) - WIDE_MM)[:2])
+        above[:2] = np.minimum(box[1][:2], np.maximum(last, points.mean(0) + WIDE_MM)[:2])
         curve = np.array([[0.0, height]])
         views.append(View(one, "axial", below, above, curve, VERTEBRAE.get(key, ""), tone))
     return views

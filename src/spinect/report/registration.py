@@ -190,7 +190,8 @@ def _headings(figure: Figure, one: Alignment, title: str, cell: float, total: fl
     reason = textwrap.shorten(one.registration.reason, 260, placeholder=" ...")
     figure.text(at, 1 - 0.56 / total, textwrap.fill(reason, 138), color=VERDICTS[verdict], size=10,
                 va="top")  # fmt: skip
-    figure.text(at, 1 - 1.04 / total, figures_line(one.facts), color=TEXT, size=9.5, va="center")
+    figures = textwrap.fill(figures_line(one.facts), 150)
+    figure.text(at, 1 - 0.94 / total, figures, color=TEXT, size=9.5, va="top")
     for column, name in enumerate(_COLUMNS):
         x = (_LEFT + (column + 0.5) * cell) / _WIDTH_IN
         figure.text(x, 1 - (_HEAD - 0.14) / total, name, color=TEXT, size=10.5, ha="center",
@@ -209,11 +210,11 @@ def figures_line(facts: Mapping[str, Any]) -> str:
         shown.append(f"left-out vertebra {facts['loo_mm']:.1f} mm")
     if facts.get("axial_error_deg") is not None:
         shown.append(f"axial rotation ±{facts['axial_error_deg']:.1f}°")
-    if facts.get("rigidity_mm"):
+    if (facts.get("rigidity_mm") or 0) >= 0.01:
         shown.append(f"bone bends {facts['rigidity_mm']:.2f} mm")
     if facts.get("rejected"):
         shown.append(f"{len(facts['rejected'])} landmarks rejected")
-    return "   |   ".join(shown)
+    return "  |  ".join(shown)
 
 
 def _legend(figure: Figure, total: float) -> None:
