@@ -180,8 +180,9 @@ def views_of(one: Alignment) -> list[View]:
     bodies = one.places(one.bodies) if one.bodies else ((low + high) / 2)[None]
     bodies = bodies[np.argsort(bodies[:, 2])]
     tone = (0.0, 1.0)
-    views = []
-    for plane in ("sagittal", "coronal"):
+    views: list[View] = []
+    planes: tuple[Plane, Plane] = ("sagittal", "coronal")
+    for plane in planes:
         curve = bodies[:, [2, AXES[plane][2]]]
         view = View(one, plane, low, high, curve, "", tone)
         if not views:

@@ -213,7 +213,8 @@ def figures_line(facts: Mapping[str, Any]) -> str:
     if (facts.get("rigidity_mm") or 0) >= 0.01:
         shown.append(f"bone bends {facts['rigidity_mm']:.2f} mm")
     if facts.get("rejected"):
-        shown.append(f"{len(facts['rejected'])} landmarks rejected")
+        count = len(facts["rejected"])
+        shown.append(f"{count} landmark{'s' if count > 1 else ''} rejected")
     return "  |  ".join(shown)
 
 
