@@ -136,7 +136,17 @@ def _pair(
 
     if mr is None or ct is None or out is None:
         raise typer.BadParameter("give a dataset folder, or --mr, --ct and --out")
-    return Pair(mr=mr, ct=ct, folder=out, key=str(mr), **given)
+    return Pair(
+        mr=mr,
+        ct=ct,
+        folder=out,
+        key=str(mr),
+        mr_landmarks=given["mr_landmarks"],
+        ct_landmarks=given["ct_landmarks"],
+        ct_vertebrae=given["ct_vertebrae"],
+        ct_subregions=given["ct_subregions"],
+        mr_vertebrae=given["mr_vertebrae"],
+    )
 
 
 def _tell(outcome: "Outcome", number: int, count: int) -> None:
