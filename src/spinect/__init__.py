@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bundle": "spinect.bundle",
     "Grid": "spinect.geometry",
-    "RunOptions": "spinect.workflows",
-    "RunRecord": "spinect.workflows",
+    "RunOptions": "spinect.workflows.options",
+    "RunRecord": "spinect.workflows.record",
     "SegmentOptions": "spinect.workflows.steps",
     "Segmentation": "spinect.segmentation",
     "SpinectError": "spinect.errors",
@@ -33,7 +33,7 @@ _HOMES = {
     "load_bundle": "spinect.bundle",
     "read": "spinect.io",
     "resample": "spinect.geometry.resample",
-    "run_files": "spinect.workflows",
+    "run_files": "spinect.workflows.run",
     "segment": "spinect.workflows.steps",
     "to_iso": "spinect.geometry.resample",
     "to_native": "spinect.inference",
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from spinect.inference import to_native as to_native
     from spinect.io import read as read
     from spinect.segmentation import Segmentation as Segmentation
-    from spinect.workflows import RunOptions as RunOptions
-    from spinect.workflows import RunRecord as RunRecord
-    from spinect.workflows import run_files as run_files
+    from spinect.workflows.options import RunOptions as RunOptions
+    from spinect.workflows.record import RunRecord as RunRecord
+    from spinect.workflows.run import run_files as run_files
     from spinect.workflows.steps import SegmentOptions as SegmentOptions
     from spinect.workflows.steps import segment as segment
     from spinect.workflows.steps import translate as translate

@@ -15,8 +15,7 @@ from spinect import __version__
 from spinect.cli import run as jobs
 from spinect.cli.main import app
 from spinect.errors import BundleError
-from spinect.workflows import RunOptions
-from spinect.workflows.options import parse_outputs, parse_size
+from spinect.workflows.options import RunOptions, parse_outputs, parse_size
 
 HEAVY = {"torch", "scipy", "nibabel", "SimpleITK", "numpy", "matplotlib", "pydantic", "jinja2"}
 

@@ -8,10 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from spinect.errors import ConfigError, OutputError, ResourceError
-from spinect.workflows import OUTPUTS, RunOptions, plan
 from spinect.workflows.names import output_ends, stem_of
-from spinect.workflows.options import human_size, human_time, parse_outputs, parse_size
-from spinect.workflows.planning import parse_shard
+from spinect.workflows.options import (
+    OUTPUTS,
+    RunOptions,
+    human_size,
+    human_time,
+    parse_outputs,
+    parse_size,
+)
+from spinect.workflows.planning import parse_shard, plan
 
 OPTIONS = RunOptions()
 

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from spinect.errors import ImageError, OutputError, ResourceError, SpinectWarning
-from spinect.workflows import RunOptions, plan, run_case, run_many
+from spinect.workflows.case import run_case
+from spinect.workflows.options import RunOptions
+from spinect.workflows.planning import plan
 from spinect.workflows.record import ModelRecord, read_record
+from spinect.workflows.run import run_many
 
 ALL = RunOptions()
 FAST = RunOptions(outputs=("ct", "table"))  # pictures take most of the time of a tiny case
@@ -154,7 +157,9 @@ def load(path):
     spec.loader.exec_module(module)
     return module
 root, source, out = sys.argv[1:]
-from spinect.workflows import RunOptions, plan, run_case
+from spinect.workflows.case import run_case
+from spinect.workflows.options import RunOptions
+from spinect.workflows.planning import plan
 shared = load(root + "/conftest.py")
 engine = shared.FakeEngine(shared.make_tiny_pair())
 import spinect.workflows.case as case

@@ -19,7 +19,8 @@ from spinect.geometry.resample import resample
 from spinect.inference import MaskHeads
 from spinect.io import write_volume
 from spinect.methods.registry import build
-from spinect.workflows import RunOptions, shipped
+from spinect.workflows import shipped
+from spinect.workflows.options import RunOptions
 from spinect.workflows.record import read_record
 from spinect.workflows.shipped import load_engine
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from spinect.workflows import Outcome
+from spinect.workflows.case import Outcome
 from spinect.workflows.options import human_size, human_time
 from spinect.workflows.planning import Case, Plan
 

@@ -125,9 +125,9 @@ def _go(
     json: bool,
 ) -> None:
     from spinect.cli.progress import ProgressLine
-    from spinect.workflows import RunOptions, run_files
-    from spinect.workflows.options import parse_outputs, parse_size
+    from spinect.workflows.options import RunOptions, parse_outputs, parse_size
     from spinect.workflows.planning import parse_shard
+    from spinect.workflows.run import run_files
 
     table, root, shard = where
     options = RunOptions.checked(
