@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from spinect.anatomy import CLASS
-from spinect.data.dataset import DatasetOptions, DatasetPatches, prepare
+from spinect.data.dataset import DatasetPatches
+from spinect.data.options import DatasetOptions
+from spinect.data.prepared import prepare_series
+from spinect.data.series import truth_series
 from spinect.data.warp import Warp, draw_warp
 from spinect.errors import ConfigError, GeometryError, InputError
 from spinect.geometry import Volume
 from spinect.geometry.resample import resample
 from spinect.io import write_table, write_volume
+from spinect.io.bids import find_patients
 from spinect.protocols import OFFSET_MM
 
 STILL = {"rotate_deg": 0.0, "scale": 0.0, "elastic_mm": 0.0, "flip": False}
@@ -34,6 +38,11 @@ def dataset(tiny_pair, tmp_path_factory):
         rows.append({"participant_id": name, "seed": len(rows), "split": split})
     write_table(rows, root / "participants.tsv")
     return root
+
+
+def prepare(folder, name, contrast):
+    found = {patient.name: patient for patient in find_patients(folder)}
+    return prepare_series(folder, truth_series(folder, found[name], contrast)[0])
 
 
 def options(**changes):
@@ -139,7 +148,7 @@ def test_bad_folders_say_what_is_missing(dataset, tiny_pair, tmp_path):
     assert (prepare(root, "sub-1", "T2w") / "case.json").is_file()
 
 
-@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("mirror", [None, 0, 1])
 def test_points_move_as_voxels_do(mirror):
     """A point's place in the patch is where the patch reads that point."""
     warp = draw_warp((20, 24, 28), (24, 26, 21), (12.0, 0.1, 2.0), mirror, np.random.default_rng(3))
@@ -147,14 +156,14 @@ def test_points_move_as_voxels_do(mirror):
     for place in ((5, 6, 7), (12, 13, 10), (20, 3, 18)):
         x, y, z = warp.moved({1: at[(slice(None), *place)].numpy()})[1]
         assert np.abs(np.array([x, y, z]) - place).max() < 0.1
-    assert (np.linalg.det(warp.matrix) < 0) == mirror
+    assert (np.linalg.det(warp.matrix) < 0) == (mirror is not None)
 
 
 def test_without_spread_a_patch_is_a_crop():
-    warp = draw_warp((10, 11, 12), (8, 7, 6), (0.0, 0.0, 0.0), False, np.random.default_rng(0))
+    warp = draw_warp((10, 11, 12), (8, 7, 6), (0.0, 0.0, 0.0), None, np.random.default_rng(0))
     image = torch.randn(2, 20, 20, 20)
     box, at = warp.box((20, 20, 20))
-    for mode in ("bilinear", "nearest"):
+    for mode in ("linear", "nearest"):
         read = warp.read(image[(slice(None), *box)], at, mode)
         torch.testing.assert_close(read, image[:, 7:15, 8:15, 10:16], atol=1e-4, rtol=0)
 
@@ -164,11 +173,11 @@ def test_reading_a_linear_image_is_exact():
     warp = Warp(np.array([9.3, 8.1, 7.7]), np.eye(3) * 0.8, torch.zeros(3, 6, 6, 6))
     ramp = torch.stack(torch.meshgrid(*[torch.arange(20.0)] * 3, indexing="ij"))
     box, at = warp.box((20, 20, 20))
-    read = warp.read(ramp[(slice(None), *box)], at, "bilinear")
+    read = warp.read(ramp[(slice(None), *box)], at, "linear")
     torch.testing.assert_close(read, warp.sources().float(), atol=1e-4, rtol=0)
     away = Warp(np.array([100.0, 8, 8]), np.eye(3), torch.zeros(3, 4, 4, 4))
     box, at = away.box((20, 20, 20))
-    assert float(away.read(ramp[(slice(None), *box)], at, "bilinear").abs().max()) == 0
+    assert float(away.read(ramp[(slice(None), *box)], at, "linear").abs().max()) == 0
 
 
 def test_masks_of_unlabelled_parts_stay_whole_vertebrae(dataset, tiny_pair, tmp_path):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from spinect.data.dataset import DatasetOptions, DatasetPatches, prepare_series
+from spinect.data.dataset import DatasetPatches
+from spinect.data.options import DatasetOptions
+from spinect.data.prepared import prepare_series
 from spinect.data.series import find_series, patients, registered_series
 from spinect.errors import InputError
 from spinect.geometry import Volume

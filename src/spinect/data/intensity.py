@@ -43,6 +43,25 @@ class HuRange(BaseModel, frozen=True, extra="forbid"):
         return (unit + 1) * ((self.high - self.low) / 2) + self.low
 
 
+# Graf et al. 2023: HU / 1000, clipped to [-1, 1].
+GRAF_HU = HuRange(low=-1000.0, high=1000.0)
+
+
+def unit_of_max(mr: Tensor, most: float) -> Tensor:
+    """Raw intensities -> [0, 1]: [0, most] becomes [0, 1], the rest is clipped; any shape.
+
+    `most` is the largest value of the volume as it was measured, in training and in inference
+    alike. (The public code of Graf et al. 2023 takes the largest of the deformed and splined
+    volume in training, and of a tile or of another resampling in inference.)
+    """
+    return (mr.float() / most if most > 0 else torch.zeros_like(mr.float())).clamp(0, 1)
+
+
+def mr_from_unit(unit: Tensor, most: float) -> Tensor:
+    """Inverse of `unit_of_max` for intensities in [0, most]; any shape."""
+    return unit * most
+
+
 def inside_field_of_view(mr: Tensor) -> Tensor:
     """1 inside the field of view, 0 on boundary planes of zero standard deviation.
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from spinect.data.stream import FIRST_TEST_SEED
 from spinect.errors import ConfigError, InputError
-from spinect.io.bids import parse_name
+from spinect.io.bids import Patient, find_patients, parse_name
 from spinect.io.participants import patient_splits, read_rows
 
 LOG = logging.getLogger(__name__)
@@ -77,8 +77,8 @@ def find_series(folder: Path, names: Sequence[str], contrast: str, pose: Pose) -
 
     Args:
         contrast: Suffix of the MR.
-        pose: "registered": what `spinect register` made and did not reject. "truth": one series
-            per patient, aligned from the start. "auto": registered where its table is there.
+        pose: "registered": what `spinect register` made and did not reject. "truth": every series
+            that was aligned from the start. "auto": registered where its table is there.
     Raises:
         InputError: A file is missing, or nothing was registered for these patients.
     """
@@ -86,17 +86,37 @@ def find_series(folder: Path, names: Sequence[str], contrast: str, pose: Pose) -
         pose = "registered" if (folder / REGISTERED / TABLE).is_file() else "truth"
     LOG.info("reading the %s pose of %d patients", pose, len(names))
     if pose == "truth":
-        return [truth_series(folder, name, contrast) for name in names]
+        known = {patient.name: patient for patient in find_patients(folder)}
+        each = [truth_series(folder, known.get(n) or Patient(n, ()), contrast) for n in names]
+        return [series for several in each for series in several]
     return registered_series(folder, names, contrast)
 
 
-def truth_series(folder: Path, name: str, contrast: str) -> Series:
-    """MR, CT, vertebrae and, where there is one, subregions of a patient."""
-    truth = folder / "derivatives" / "truth" / name
-    iso = (truth / f"{name}_space-iso_ct.nii.gz").is_file()
-    stem = truth / f"{name}_space-{'iso' if iso else contrast}"
-    mr = folder / name / "anat" / f"{name}_{contrast}.nii.gz"
-    return Series(f"{name}_{contrast}", _there(mr), _parts(stem), iso)
+def truth_series(folder: Path, patient: Patient, contrast: str) -> list[Series]:
+    """MR, CT, vertebrae and, where there is one, subregions of every series of a patient.
+
+    Raises:
+        InputError: The patient has no MR of this contrast, or none of them has its CT and masks.
+    """
+    usual = folder / patient.name / "anat" / f"{patient.name}_{contrast}.nii.gz"
+    scans = [i for i in patient.images("anat") if i.name.suffix == contrast]
+    truth = folder / "derivatives" / "truth" / patient.name
+    found, lacking = [], []
+    for scan in scans:
+        stems = [
+            (truth / scan.name.derived("ct", space=space).stem.removesuffix("_ct"), space == "iso")
+            for space in ("iso", contrast)
+        ]
+        stem, iso = next((one for one in stems if _part(one[0], "ct").is_file()), stems[1])
+        try:
+            found.append(Series(scan.name.stem, scan.path, _parts(stem), iso))
+        except InputError as error:
+            lacking.append(str(error))
+    if not found:
+        raise InputError(lacking[0] if lacking else _missing(usual))
+    for text in lacking:
+        LOG.warning("left out: %s", text)
+    return found
 
 
 def registered_series(folder: Path, names: Sequence[str], contrast: str) -> list[Series]:
@@ -129,13 +149,21 @@ def registered_series(folder: Path, names: Sequence[str], contrast: str) -> list
     return found
 
 
+def _part(stem: Path, part: str) -> Path:
+    return stem.with_name(stem.name + _ENDS[part])
+
+
 def _parts(stem: Path) -> dict[str, Path]:
-    paths = {part: stem.with_name(stem.name + end) for part, end in _ENDS.items()}
+    paths = {part: _part(stem, part) for part in _ENDS}
     return {p: _there(f) if p in _NEEDED else f for p, f in paths.items()
             if p in _NEEDED or f.is_file()}  # fmt: skip
 
 
 def _there(path: Path) -> Path:
     if not path.is_file():
-        raise InputError(f"{path} is missing: training from a dataset needs MR, CT and masks")
+        raise InputError(_missing(path))
     return path
+
+
+def _missing(path: Path) -> str:
+    return f"{path} is missing: training from a dataset needs MR, CT and masks"

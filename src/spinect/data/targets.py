@@ -39,37 +39,41 @@ class Targets:
     known: Tensor
 
 
-def targets(scene: Scene) -> Targets:
-    """Classes, bone surroundings, centres and offsets of a scene."""
+Spacing = tuple[float, float, float]
+CUBES: Spacing = (1.0, 1.0, 1.0)
+
+
+def targets(scene: Scene, spacing: Spacing = CUBES) -> Targets:
+    """Classes, bone surroundings, centres and offsets of a scene whose voxels have `spacing` mm."""
     labels = classes_from_labels(scene.vertebrae.numpy(), scene.subregions.numpy())
     classes = torch.from_numpy(labels)
     classes[~scene.known] = CLASS_UNKNOWN
     return Targets(
         classes=classes,
         near_bone=(scene.distance <= NEAR_BONE_MM).float()[None],
-        centre=_heatmap(scene)[None],
-        offset=_offsets(scene, classes),
+        centre=_heatmap(scene, spacing)[None],
+        offset=_offsets(scene, classes, spacing),
         known=scene.known.float()[None],
     )
 
 
-def _heatmap(scene: Scene) -> Tensor:
+def _heatmap(scene: Scene, spacing: Spacing) -> Tensor:
     """Largest of the Gaussians around the body centres."""
     heat = torch.zeros(scene.shape)
-    reach = 4 * CENTRE_SIGMA_MM
+    reach = [4 * CENTRE_SIGMA_MM / mm for mm in spacing]
     for vertebra, centre in scene.centres.items():
-        sides = zip(centre, scene.shape, strict=True)
-        if vertebra not in PRESACRAL or any(c < -reach or c > n + reach for c, n in sides):
+        sides = zip(centre, scene.shape, reach, strict=True)
+        if vertebra not in PRESACRAL or any(c < -r or c > n + r for c, n, r in sides):
             continue
         x, y, z = (
-            torch.exp(-0.5 * ((torch.arange(n) - c) / CENTRE_SIGMA_MM) ** 2)
-            for c, n in zip(centre, scene.shape, strict=True)
+            torch.exp(-0.5 * ((torch.arange(n) - c) * mm / CENTRE_SIGMA_MM) ** 2)
+            for c, n, mm in zip(centre, scene.shape, spacing, strict=True)
         )
         torch.maximum(heat, x[:, None, None] * y[:, None] * z, out=heat)
     return heat
 
 
-def _offsets(scene: Scene, classes: Tensor) -> Tensor:
+def _offsets(scene: Scene, classes: Tensor, spacing: Spacing) -> Tensor:
     """Vector to the centre named by a voxel's vertebra id; NaN where there is none."""
     offset = torch.full((3, *scene.shape), torch.nan)
     wanted = (classes >= min(VERTEBRA_CLASSES)) & (classes <= max(VERTEBRA_CLASSES))
@@ -82,5 +86,5 @@ def _offsets(scene: Scene, classes: Tensor) -> Tensor:
         if vertebra in PRESACRAL:
             table[vertebra] = torch.tensor(centre)
     own = scene.vertebrae[wanted].long()
-    offset[:, wanted] = ((table[own] - places) / OFFSET_MM).T
+    offset[:, wanted] = ((table[own] - places) * (torch.tensor(spacing) / OFFSET_MM)).T
     return offset

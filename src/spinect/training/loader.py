@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from spinect.data.dataset import DatasetOptions, DatasetPatches
+from spinect.data.dataset import DatasetPatches
 from spinect.data.intensity import HuRange
+from spinect.data.options import DatasetOptions
 from spinect.data.stream import PatchStream
 from spinect.phantom.pool import build
 from spinect.protocols import Batch
