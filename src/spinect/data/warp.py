@@ -1,7 +1,9 @@
 """Turning, zooming and bending a patch: where each of its voxels is read in the patient."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -42,15 +44,23 @@ class Warp:
         return first, second, third
 
     def sources(self) -> Tensor:
-        """(3, *patch) source voxel of every voxel of the patch, float64."""
-        return self.places() + self.bend.double()
+        """(3, *patch) float32 source voxel of every voxel of the patch."""
+        return self.places() + self.bend
 
     def places(self) -> Tensor:
-        """(3, *patch) where the patch lies, its bend left out, source voxels, float64."""
+        """(3, *patch) float32, where the patch lies, its bend left out, source voxels."""
+        if self._is_straight:
+            lines = [torch.from_numpy(at).float() for at in self.axes()]
+            return torch.stack(torch.meshgrid(*lines, indexing="ij"))
         steps = [torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in self.patch]
         offsets = torch.stack(torch.meshgrid(*steps, indexing="ij"))
         turned = torch.einsum("ij,jxyz->ixyz", torch.from_numpy(self.matrix), offsets)
-        return turned + torch.from_numpy(self.centre)[:, None, None, None]
+        return (turned + torch.from_numpy(self.centre)[:, None, None, None]).float()
+
+    @property
+    def _is_straight(self) -> bool:
+        """Whether the axes of the patch are those of the source."""
+        return np.count_nonzero(self.matrix - np.diag(np.diag(self.matrix))) == 0
 
     def axes(self) -> tuple[NDArray[np.float64], ...]:
         """Place of the patch's voxels along each source axis; only of a warp that does not turn."""
@@ -65,7 +75,10 @@ class Warp:
 
         Beyond the copy, where its mirror image may go on, the bend does so, too.
         """
-        inner = [mirrored(at, n) for at, n in zip(self.axes(), lattice.shape, strict=True)]
+        inner = [
+            _fold(torch.from_numpy(at), n).numpy()
+            for at, n in zip(self.axes(), lattice.shape, strict=True)
+        ]
         return replace(self, bend=self.bend + lattice.bend(inner))
 
     def box(
@@ -81,42 +94,47 @@ class Warp:
             margin: Voxels around what is read.
         """
         at = self.sources()
+        nothing = None
         if border == "mirror" or reach > 0:
-            at = self._settled(at, shape, border, reach)
-        seen = at.flatten(1)
-        seen = seen[:, (seen > _NOWHERE / 2).all(0)]
-        if seen.shape[1] == 0:
-            seen = torch.zeros(3, 1, dtype=at.dtype)
-        low = [int(v) - margin for v in seen.amin(1).floor()]
-        high = [int(v) + 1 + margin for v in seen.amax(1).ceil()]
+            nothing = self._settle(at, shape, border, reach)
+        low = [math.floor(v) - margin for v in at.flatten(1).amin(1).tolist()]
+        high = [math.ceil(v) + 1 + margin for v in at.flatten(1).amax(1).tolist()]
         starts = [min(max(a, 0), n - 1) for a, n in zip(low, shape, strict=True)]
         stops = [max(min(b, n), a + 1) for b, n, a in zip(high, shape, starts, strict=True)]
+        for axis, start in enumerate(starts):
+            at[axis] -= start
+        if nothing is not None:
+            at[:, nothing] = _NOWHERE
         first, second, third = (slice(a, b) for a, b in zip(starts, stops, strict=True))
-        return (first, second, third), at - torch.tensor(starts).double()[:, None, None, None]
+        return (first, second, third), at
 
-    def _settled(self, at: Tensor, shape: Triple, border: Border, reach: int) -> Tensor:
-        """Sources with the mirror at the faces; what is nothing lies nowhere. Writes into `at`."""
-        size = torch.tensor(shape).double()[:, None, None, None]
+    def _settle(self, at: Tensor, shape: Triple, border: Border, reach: int) -> Tensor | None:
+        """Folds sources at the faces, in place; returns where there is nothing (*patch), or None.
+
+        What costs time is done only where a patch reaches beyond the source.
+        """
+        gone: list[Tensor] = []
         places = self.places()
-        if border == "mirror":
-            for axis, n in enumerate(shape):
-                at[axis] += torch.from_numpy(mirrored(places[axis].numpy(), n)) - places[axis]
-            nothing = torch.zeros(self.patch, dtype=torch.bool)
-        else:
-            nothing = ((places < -0.5) | (places > size - 0.5)).any(0)
-        nothing |= ((at < -0.5 - reach) | (at > size - 0.5 + reach)).any(0)
-        for axis, n in enumerate(shape):
-            beyond = (at[axis] < 0) | (at[axis] > n - 1)
-            at[axis][beyond] = torch.from_numpy(mirrored(at[axis][beyond].numpy(), n))
-        at[:, nothing] = _NOWHERE
-        return at
+        for axis, (own, place, n) in enumerate(zip(at, places, shape, strict=True)):
+            if _reaches(place, n, 0.0 if border == "mirror" else 0.5):
+                if border == "mirror":
+                    own += _fold(place, n) - place
+                else:
+                    gone.append((place < -0.5) | (place > n - 0.5))
+            if _reaches(own, n, 0.5 + reach):
+                gone.append((own < -0.5 - reach) | (own > n - 0.5 + reach))
+            if _reaches(own, n, 0.0):
+                at[axis] = _fold(own, n)
+        return reduce(torch.logical_or, gone) if gone else None
 
     def read(self, image: Tensor, at: Tensor, mode: Mode) -> Tensor:
         """Values (C, *patch) of `image` (C, *S) at voxels `at`; 0 where there is no voxel."""
         if mode == "cubic":
             return _read_cubic(image, at)
-        size = torch.tensor(image.shape[1:]).double()[:, None, None, None]
-        unit = ((2 * at + 1) / size - 1).flip(0).movedim(0, -1).float()
+        unit = torch.empty(*self.patch, 3)
+        for axis, n in enumerate(image.shape[1:]):
+            torch.mul(at[axis], 2 / n, out=unit[..., 2 - axis])
+            unit[..., 2 - axis] += 1 / n - 1
         how = "bilinear" if mode == "linear" else mode  # torch's name, also in three dimensions
         return F.grid_sample(image[None], unit[None], mode=how, align_corners=False)[0]
 
@@ -136,20 +154,26 @@ class Warp:
         return moved
 
 
-def mirrored(at: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Coordinates folded back into [0, size - 1] at its ends, as often as needed; any shape."""
+def _reaches(at: Tensor, size: int, by: float) -> bool:
+    """Whether coordinates leave [-by, size - 1 + by]."""
+    low, high = torch.aminmax(at)
+    return bool(low < -by) or bool(high > size - 1 + by)
+
+
+def _fold(at: Tensor, size: int) -> Tensor:
+    """Coordinates mirrored at 0 and at size - 1, as often as needed; any shape."""
     if size == 1:
-        return np.zeros_like(at)
+        return torch.zeros_like(at)
     period = 2.0 * (size - 1)
-    inner = np.mod(at, period)
-    return np.asarray(np.minimum(inner, period - inner))
+    inner = at.remainder(period)
+    return torch.minimum(inner, period - inner)
 
 
 def _read_cubic(image: Tensor, at: Tensor) -> Tensor:
     """Cubic B-spline through the voxels (C, *S) at voxels `at` (3, *patch); 0 beyond the faces."""
     size = torch.tensor(image.shape[1:])[:, None, None, None]
     within = ((at >= -0.5) & (at <= size - 0.5)).all(0).numpy()
-    places = at.clamp(min=-1.0).minimum(size.double()).numpy()
+    places = at.clamp(min=-1.0).minimum(size.to(at.dtype)).numpy()
     values = [
         ndimage.map_coordinates(one.numpy(), places, np.float32, order=3, mode="mirror") * within
         for one in image
