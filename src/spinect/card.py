@@ -26,6 +26,9 @@ from spinect.errors import BundleError
 TENSORS, CARD, README = "model.safetensors", "bundle.yaml", "README.md"
 SEARCH_VARIABLE = "SPINECT_MODELS"  # folders that hold bundles, separated as in PATH
 DType = Literal["float16", "bfloat16", "float32"]
+# What a network sees: "robust3" two robust scalings and the field of view, "max" [0, max] on
+# [-1, 1], "hu" a CT; "_ramps" adds the position in the volume along R, A, S, from 0 to 1.
+Channels = Literal["robust3", "hu", "max", "robust3_ramps", "max_ramps"]
 
 
 class Preprocessing(BaseModel, frozen=True, extra="forbid"):
@@ -61,7 +64,7 @@ class Card(BaseModel, frozen=True, extra="forbid"):
     config: dict[str, Any] = {}  # its arguments, as registry.build takes them
     modes: tuple[Literal["regress", "sample", "mc"], ...] = ("regress",)
     inputs: Literal["mr", "ct"] = "mr"
-    channels: Literal["robust3", "hu"] = "robust3"  # recipe of the input channels
+    channels: Channels = "robust3"  # recipe of the input channels
     preprocessing: Preprocessing = Preprocessing()
     training: TrainingFacts = TrainingFacts()
     metrics: dict[str, Any] = {}

@@ -8,13 +8,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spinect.card import Card
-from spinect.data.intensity import ct_channels, inside_field_of_view, mr_channels
+from spinect.card import Card, Channels
+from spinect.data.intensity import (
+    ct_channels,
+    inside_field_of_view,
+    mr_channels,
+    unit_of_max,
+)
 from spinect.errors import ImageError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 
-CHANNELS = {"robust3": 3, "hu": 1}  # recipes of the input channels -> how many they are
+# Recipes of the input channels -> how many they are.
+CHANNELS: dict[Channels, int] = {
+    "robust3": 3, "hu": 1, "max": 1, "robust3_ramps": 6, "max_ramps": 4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +31,19 @@ class Prepared:
 
     Attributes:
         grid: Isotropic, axes near R, A, S.
-        channels: (C, X, Y, Z) float32, 0 outside the field of view.
+        channels: (C, X, Y, Z) float32 without ramps; `outside` outside the field of view.
         inside: (X, Y, Z) bool, the field of view.
         peeled: Constant boundary planes of the source that are outside of it.
+        outside: What pads the channels.
+        ramps: Whether the network also sees where a voxel lies in the volume.
     """
 
     grid: Grid
     channels: Tensor
     inside: NDArray[np.bool_]
     peeled: int
+    outside: float = 0.0
+    ramps: bool = False
 
 
 def iso_grid(grid: Grid, card: Card) -> Grid:
@@ -55,10 +67,14 @@ def prepare(volume: Volume, card: Card) -> Prepared:
     inside = _coverage(cropped, grid)
     if card.channels == "hu":
         channels = ct_channels(data)[0]
+    elif card.channels.startswith("max"):
+        mask = torch.from_numpy(inside)[None].float()
+        channels = unit_of_max(data[0], float(volume.data.max())) * mask * 2 - 1
     else:
         mask = torch.from_numpy(inside)[None, None].float()
         channels = mr_channels(data, mask, card.preprocessing.spacing_mm)[0]
-    return Prepared(grid, channels, inside, peeled)
+    outside = -1.0 if card.channels.startswith("max") else 0.0
+    return Prepared(grid, channels, inside, peeled, outside, card.channels.endswith("_ramps"))
 
 
 def _without_frame(volume: Volume) -> tuple[Volume, int]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spinect.bundle import Bundle
+from spinect.data.appearance import ramps
 from spinect.data.intensity import HuRange
 from spinect.data.tiles import Box, Tiling, plan_tiles
 from spinect.errors import BundleError, SpinectWarning
@@ -186,8 +187,15 @@ class Walk:
 
 
 def _padded(prepared: Prepared, tiling: Tiling, plan: Plan) -> Tensor:
-    """The channels in a volume that the tiles cover exactly; 0 is also what lies outside."""
-    shape = (len(prepared.channels), *tiling.padded)
-    out = allocate(shape, np.float32, plan.on_disk)
-    out[(slice(None), *tiling.inner)] = prepared.channels.numpy()
+    """The channels in a volume that the tiles cover exactly."""
+    known = len(prepared.channels)
+    out = allocate((known + 3 * prepared.ramps, *tiling.padded), np.float32, plan.on_disk)
+    if prepared.outside:
+        out[:known] = prepared.outside
+    out[(slice(known), *tiling.inner)] = prepared.channels.numpy()
+    if prepared.ramps:
+        lines = zip(tiling.padded, tiling.before, strict=True)
+        steps = [torch.arange(n, dtype=torch.float32) - b for n, b in lines]
+        places = torch.stack(torch.meshgrid(*steps, indexing="ij"))
+        out[known:] = ramps(places, tiling.shape, tiling.tile).numpy()
     return torch.from_numpy(out)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +20,14 @@ from pydantic import (
     model_validator,
 )
 
-from spinect.card import DType, Preprocessing
+from spinect.card import Channels, DType, Preprocessing
+from spinect.data.elastic import Elastic
+from spinect.data.intensity import HuRange
+from spinect.data.options import DatasetOptions
 from spinect.errors import ConfigError
+from spinect.training.presets import with_export, with_preset
 
+Share = Annotated[float, Field(ge=0, le=1)]
 # Voxels of 1 mm along R, A, S; two of them are sagittal slices along A, S for 2D methods.
 Patch = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
 
@@ -67,10 +73,58 @@ class DatasetData(_Patches, frozen=True, extra="forbid"):
     split: str = "train"  # column `split` of participants.tsv; whole patients
     contrast: str = "T2w"  # suffix of the MR
     pose: Literal["auto", "registered", "truth"] = "auto"  # auto: registered where it is there
-    rotate_deg: NonNegativeFloat = 10.0  # SD of the turn about each axis
+    preset: Literal["default", "graf2023"] = "default"  # what stands for fields not written here
+    raster: Literal["iso", "slices"] = "iso"  # 1 mm voxels, or 1 x 1 mm native sagittal slices
+    intensity: Literal["robust", "max"] = "robust"  # the robust pair of channels, or [0, max]
+    place: Literal["bone", "anywhere"] = "bone"  # of patches; "anywhere" in 2D: of whole slices
+    min_pixels: NonNegativeInt = 0  # 2D: of vertebrae, mm^2; slices that show less are left out
+    copies: PositiveInt = 1  # of each series: all but the last one deformed, each in its own way
+    elastic: Elastic = Elastic()  # how copies are deformed
+    rotate_deg: NonNegativeFloat = 10.0  # SD of the turn about each axis, new in every patch
     scale: NonNegativeFloat = 0.08  # SD of the log of the zoom along each axis
     elastic_mm: NonNegativeFloat = 2.0  # SD of the smooth displacement
     flip: bool = True  # mirror left and right in half of the patches
+    mirror: tuple[Share, Share] = (0.0, 0.0)  # of patches: front to back, head to feet
+    border: Literal["outside", "mirror"] = "outside"  # what pads a volume smaller than the patch
+    interpolation: Literal["linear", "cubic"] = "linear"  # of MR and CT
+    jitter: Share = 0.0  # of the MR's brightness and contrast, 0.2 = 0.8 to 1.2 times
+    dropout: Share = 0.0  # of patches whose MR becomes mid grey, for guidance
+    ramps: bool = False  # three further channels: the position in the whole volume, 0 to 1
+    augment: Literal["auto", "on", "off"] = "auto"  # auto: off in the splits validation and test
+    cache: bool = True  # keep the series on their raster under derivatives/spinect of the dataset
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, raw: Any) -> Any:
+        return with_preset(raw) if isinstance(raw, dict) else raw
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "DatasetData":
+        try:
+            self.options(HuRange())
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def channels(self) -> Channels:
+        """Recipe of the condition's channels, as a bundle's card names it."""
+        if self.task == "segment":
+            return "hu"
+        if self.ramps:
+            return "robust3_ramps" if self.intensity == "robust" else "max_ramps"
+        return "robust3" if self.intensity == "robust" else "max"
+
+    def options(self, hu_range: HuRange) -> DatasetOptions:
+        """What `DatasetPatches` takes.
+
+        Raises:
+            ConfigError: Fields that contradict each other.
+        """
+        names = {field.name for field in fields(DatasetOptions)} - {"patch", "hu_range"}
+        first, second, third = self.patch if len(self.patch) == 3 else (1, *self.patch)
+        taken = {name: getattr(self, name) for name in names}
+        return DatasetOptions(**taken, patch=(first, second, third), hu_range=hu_range)
 
 
 class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
@@ -118,7 +172,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     command: str = ""  # that makes this run
     modes: tuple[Literal["regress", "sample", "mc"], ...] = ("regress",)
     inputs: Literal["mr", "ct"] = "mr"
-    channels: Literal["robust3", "hu"] = "robust3"
+    channels: Channels = "robust3"
     preprocessing: Preprocessing = Preprocessing()
     licence: str = "Apache-2.0"
     citation: str = ""
@@ -137,6 +191,22 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     start_from: str | None = None  # bundle whose weights the training starts from
     start_partly: bool = False  # tensors that the bundle lacks or has in another shape stay random
     export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, raw: Any) -> Any:
+        return with_export(raw) if isinstance(raw, dict) else raw
+
+    @model_validator(mode="after")
+    def _bundle_gets_what_was_learnt(self) -> "RunConfig":
+        if isinstance(self.data, DatasetData) and self.export.channels != self.data.channels:
+            known = self.export.channels
+            if self.data.task != "segment" or known != "robust3":  # as older configs left it
+                raise ValueError(
+                    f"training sees the channels {self.data.channels}, but the bundle would say "
+                    f"{known}: set export.channels to {self.data.channels}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_its_method(self) -> "RunConfig":
@@ -233,5 +303,5 @@ def _explain(error: ValidationError) -> str:
 
 def _field_names() -> list[str]:
     sources = (PhantomData, PoolData, DatasetData)
-    models = (RunConfig, *sources, TrainerConfig, ExportConfig, Preprocessing)
+    models = (RunConfig, *sources, TrainerConfig, ExportConfig, Preprocessing, Elastic)
     return [name for model in models for name in model.model_fields]

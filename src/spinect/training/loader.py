@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from spinect.data.dataset import DatasetPatches
 from spinect.data.intensity import HuRange
-from spinect.data.options import DatasetOptions
 from spinect.data.stream import PatchStream
 from spinect.phantom.pool import build
 from spinect.protocols import Batch
@@ -89,20 +88,7 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
     )
     stream: Dataset[Batch]
     if isinstance(data, DatasetData):
-        options = DatasetOptions(
-            contrast=data.contrast,
-            split=data.split,
-            pose=data.pose,
-            task=data.task,
-            patch=patch,
-            scans=data.scans,
-            patches_per_scan=data.patches_per_scan,
-            rotate_deg=data.rotate_deg,
-            scale=data.scale,
-            elastic_mm=data.elastic_mm,
-            flip=data.flip,
-            hu_range=hu_range,
-        )
+        options = data.options(hu_range)
         stream = DatasetPatches(resolve_path(data.folder), options, config.seed, length)
     else:
         if isinstance(data, PhantomData):
