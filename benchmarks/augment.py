@@ -22,7 +22,7 @@ from common import publish, table
 from spinect.data.elastic import Elastic, draw_lattice
 from spinect.data.prepared import Case
 from spinect.data.reading import read_patch
-from spinect.data.warp import SPLINE_REACH, Mode, Warp
+from spinect.data.warp import Mode, Warp
 
 SHAPE = (32, 256, 256)
 SPACING = (4.0, 1.0, 1.0)

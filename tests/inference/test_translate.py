@@ -114,6 +114,36 @@ def test_identity_gives_back_the_mr_whatever_the_tile(mr, tile, flip):
     np.testing.assert_allclose(out.ct.data, expected, atol=2e-3)
 
 
+class Picker(Identity):
+    """Gives back one of the channels."""
+
+    def __init__(self, channels, which):
+        super().__init__()
+        self.in_channels, self.which = channels, which
+
+    def predict(self, condition):
+        assert condition.shape[1] == self.in_channels
+        return condition[:, self.which : self.which + 1]
+
+
+@pytest.mark.parametrize("tile", [(16, 16, 16), (24, 48, 48)])
+def test_ramps_run_over_the_whole_volume(mr, tile):
+    """Also where tiles are many; a volume smaller than the tile counts with its padding."""
+    iso, _ = _expected(mr)
+    data = torch.from_numpy(iso.data)
+    bundle = _bundle(Picker(4, 0), tile, channels="max_ramps")
+    out = translate(mr, bundle, device="cpu", precision="fp32")
+    unit = (data / float(mr.data.max())).clamp(0, 1) * 2 - 1
+    np.testing.assert_allclose(out.ct.data, unit.numpy() * 1000, atol=2e-3)
+    for axis, (n, size) in enumerate(zip(iso.data.shape, tile, strict=True)):
+        bundle = _bundle(Picker(4, axis + 1), tile, channels="max_ramps")
+        out = translate(mr, bundle, device="cpu", precision="fp32")
+        whole = max(n, size)
+        wanted = (np.arange(n) + (whole - n) // 2) / (whole - 1) * 1000
+        told = np.moveaxis(out.ct.data, axis, -1)
+        np.testing.assert_allclose(told, np.broadcast_to(wanted, told.shape), atol=2e-3)
+
+
 def test_two_dimensional_methods_see_sagittal_slices(mr):
     _, expected = _expected(mr)
     out = translate(mr, _bundle(Identity(2), (1, 16, 16), True), device="cpu", precision="fp32")

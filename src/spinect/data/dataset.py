@@ -3,7 +3,7 @@
 The folder's layout is the one that ``spinect phantom`` writes. What a patient needs::
 
     participants.tsv                                     participant_id, split (whole patients)
-    sub-X/anat/sub-X_T2w.nii.gz                          the MR; several series may differ in acq, run
+    sub-X/anat/sub-X_T2w.nii.gz                          the MR; acq, run tell series apart
     derivatives/truth/sub-X/sub-X_space-iso_*            in the MR's world, at any grid; or
     derivatives/truth/sub-X/sub-X_space-T2w_*            on the MR's own grid:
         ct, desc-vertebrae_dseg, and desc-subregions_dseg if there is one   (.nii.gz)

@@ -60,7 +60,7 @@ class Warp:
     @property
     def _is_straight(self) -> bool:
         """Whether the axes of the patch are those of the source."""
-        return np.count_nonzero(self.matrix - np.diag(np.diag(self.matrix))) == 0
+        return not (self.matrix - np.diag(np.diag(self.matrix))).any()
 
     def axes(self) -> tuple[NDArray[np.float64], ...]:
         """Place of the patch's voxels along each source axis; only of a warp that does not turn."""

@@ -27,7 +27,8 @@ _BOTH: Final[Mapping[str, Any]] = {
     "flip": False,  # left and right are never exchanged
     "jitter": 0.2,
 }
-_SLICES: Final[Mapping[str, Any]] = _BOTH | {
+_SLICES: Final[Mapping[str, Any]] = {
+    **_BOTH,
     "patch": (256, 256),
     "raster": "slices",
     "min_pixels": 10,
@@ -36,7 +37,8 @@ _SLICES: Final[Mapping[str, Any]] = _BOTH | {
     "dropout": 0.3,
 }
 # 128 x 128 x 32 there; ours runs along R, A, S. Each of two axes is mirrored in one patch of eight.
-_VOLUMES: Final[Mapping[str, Any]] = _BOTH | {
+_VOLUMES: Final[Mapping[str, Any]] = {
+    **_BOTH,
     "patch": (32, 128, 128),
     "raster": "iso",
     "mirror": (0.125, 0.125),
