@@ -227,6 +227,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: The file cannot be read, or a field is unknown, missing or out of range; the
             message gives the file and the field's whole path.
     """
+    return parse_config(read_mapping(path, overrides), str(path))
+
+
+def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of a YAML config, with `a.b=c` overrides, not yet checked.
+
+    Raises:
+        ConfigError: The file cannot be read or is no mapping, or an override is not `a.b=c`.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -235,7 +244,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: a config is a mapping of fields, not {type(raw).__name__}")
     for override in overrides:
         _override(raw, override)
-    return parse_config(raw, str(path))
+    return raw
 
 
 def parse_config(raw: Mapping[str, Any], origin: str = "config") -> RunConfig:
