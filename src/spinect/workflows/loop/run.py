@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -46,6 +47,18 @@ class Ended:
     def exit_code(self) -> int:
         """0 every target is accepted, 3 some are not."""
         return 3 if self.waiting else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Machine-readable: the rounds, and what failed with its reason."""
+        return {
+            "schema_version": "1.0",
+            "exit_code": self.exit_code,
+            "ended": self.why,
+            "accepted": str(self.accepted),
+            "waiting": list(self.waiting),
+            "rounds": table.round_rows(self.decisions),
+            "decisions": [one.model_dump(mode="json") for one in self.decisions],
+        }
 
 
 def run_loop(
