@@ -5,8 +5,11 @@ import json
 import re
 
 import pytest
+import yaml
 from planted import EMPTY, FAR, GOOD, LOST, SHIFTED, WRONG, Oracle
+from typer.testing import CliRunner
 
+from spinect.cli.main import app
 from spinect.errors import ConfigError, OutputError
 from spinect.io import read_poi
 from spinect.workflows.loop import parse_loop, run_loop
@@ -236,3 +239,34 @@ def test_state_is_small_readable_json(whole):
     assert step["status"] == "done"
     assert step["facts"]["verdict"] == "accept"
     assert all((whole[0] / name).is_file() for name in step["files"])
+
+
+def test_headers_place_what_no_accepted_series_places(study, tmp_path):
+    """Levels are matched from the headers, and a patient needs no marked series."""
+    config = config_in(tmp_path, study, rounds=1, match={"frame": "header", "max_mm": 15})
+    ended = run_loop(config, tmp_path / "out", Oracle(study).models, **STILL)
+    assert f"{LOST}_T1w" in ended.decisions[1].gained
+    assert f"{WRONG}_T1w" in ended.decisions[1].failed
+
+
+def test_the_command_shows_the_rounds_and_says_that_some_failed(whole, study):
+    base = whole[0].parent
+    config = yaml.safe_dump(
+        {
+            "dataset": str(study),
+            "train": str(base / "train.yaml"),
+            "least_pairs": 2,
+            "rounds": 4,
+            "register": {"points": "2", "model": "rigid"},
+        }
+    )
+    (base / "loop.yaml").write_text(config)
+    shown = CliRunner().invoke(app, ["loop", str(base / "loop.yaml"), "-o", str(whole[0])])
+    assert shown.exit_code == 3, shown.output
+    assert "round 3 gained nothing" in shown.output
+    words = ["loop", str(base / "loop.yaml"), "-o", str(whole[0]), "--json"]
+    found = json.loads(CliRunner().invoke(app, words).stdout)
+    assert [row["gained"] for row in found["rounds"]] == [5, 2, 1, 0]
+    assert len(found["waiting"]) == 3
+    wrong = CliRunner().invoke(app, ["loop", str(base / "none.yaml")])
+    assert wrong.exit_code == 1

@@ -146,7 +146,8 @@ class Loop:
     def _seconds(self, number: int) -> float:
         """Of all steps of a round, over all starts of the loop."""
         files = (self.ledger.folder(number) / "steps").glob("*.json")
-        return round(sum(json.loads(f.read_text(encoding="utf-8"))["seconds"] for f in files), 3)
+        spent: list[float] = [json.loads(f.read_text(encoding="utf-8"))["seconds"] for f in files]
+        return round(sum(spent), 3)
 
     def _seeds(self, number: int) -> list[Trial]:
         """Round 0: what has landmarks."""
