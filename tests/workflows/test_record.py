@@ -1,5 +1,6 @@
 """run.json: its schema, hashes, timing and memory."""
 
+import gc
 import hashlib
 import json
 import time
@@ -52,6 +53,7 @@ def test_stopwatch_adds_up_and_tells():
 
 
 def test_peak_memory_sees_an_allocation_and_starts_anew():
+    gc.collect()  # what earlier tests left must not go in the middle of this one
     records.reset_peak()
     before = records.peak_memory()
     block = np.ones(20 * 2**20)  # 160 MB
