@@ -91,3 +91,15 @@ def test_a_bundle_cannot_say_other_channels_than_were_learnt(folder):
 def test_contradictions_name_the_field_and_the_way_out(folder):
     with pytest.raises(ConfigError, match=r"data: .*set rotate_deg, scale and elastic_mm to 0"):
         config(folder, 3, rotate_deg=5)
+
+
+def test_a_network_of_other_channels_is_refused_before_it_runs(folder, tmp_path):
+    made = config(folder, 3)
+    other = made.model_copy(update={"method": made.method | {"in_channels": 3}})
+    with pytest.raises(ConfigError, match=r"patches have 4 channels \(max_ramps\), .* takes 3"):
+        train(other, tmp_path / "run")
+
+
+def test_a_segmenter_gets_the_ct_alone(folder):
+    with pytest.raises(ConfigError, match="ramps go with task translate"):
+        config(folder, 3, task="segment", ramps=True)

@@ -86,6 +86,8 @@ class DatasetOptions:
                 f"copies {self.copies} and place {self.place} need patches that are not warped "
                 "anew: set rotate_deg, scale and elastic_mm to 0, or copies to 1 and place to bone"
             )
+        if self.ramps and self.task == "segment":
+            raise ConfigError("ramps go with task translate: a segmenter sees the CT alone")
         if sum(self.mirrored) > 1:
             raise ConfigError(
                 f"one axis at most is mirrored: the shares {_text(self.mirrored)} along R, A, S "

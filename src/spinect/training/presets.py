@@ -53,7 +53,10 @@ def with_preset(raw: Mapping[str, Any]) -> dict[str, Any]:
         return dict(raw)
     patch = raw.get("patch")
     flat = isinstance(patch, list | tuple) and len(patch) == 2
-    return {**(_SLICES if flat else _VOLUMES), **raw}
+    filled = {**(_SLICES if flat else _VOLUMES), **raw}
+    if raw.get("task") == "segment":  # the paper has no segmenter; ours sees the CT alone
+        filled["ramps"] = raw.get("ramps", False)
+    return filled
 
 
 def with_export(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from torch import Tensor
 from spinect.bundle import load_bundle, save_bundle
 from spinect.card import Card, TrainingFacts
 from spinect.errors import ConfigError, TrainingError
+from spinect.inference.prepare import CHANNELS
 from spinect.methods.registry import build
 from spinect.protocols import Method
 from spinect.training.adapter import MethodAdapter
-from spinect.training.config import RunConfig, load_config
+from spinect.training.config import DatasetData, RunConfig, load_config
 from spinect.training.folder import RunFolder, write_text
 from spinect.training.keeper import Keeper
 from spinect.training.loader import data_roots, make_loader, make_stream
@@ -46,6 +47,7 @@ def train(config: RunConfig, run_folder: Path) -> Path:
         torch.set_num_threads(settings.threads)
     method = make_method(config)
     _refuse_thin_patches(config, method)
+    _refuse_other_channels(config, method)
     folder = RunFolder(run_folder)
     rank = int(os.environ.get("LOCAL_RANK", "0"))  # set for the further processes of ddp
     first = rank == 0  # the others only read
@@ -95,6 +97,17 @@ def _refuse_thin_patches(config: RunConfig, method: Method) -> None:
             f"network, where bf16 on a CPU gives wrong gradients: take at least "
             f"{3 * method.divisor} voxels, or trainer.precision: fp32"
         )
+
+
+def _refuse_other_channels(config: RunConfig, method: Method) -> None:
+    """A network that takes another number of channels than a dataset's patches have."""
+    if isinstance(config.data, DatasetData):
+        name = config.data.channels
+        if method.in_channels != CHANNELS[name]:
+            raise ConfigError(
+                f"patches have {CHANNELS[name]} channels ({name}), the method takes "
+                f"{method.in_channels}: set method.in_channels to {CHANNELS[name]}"
+            )
 
 
 def make_method(config: RunConfig) -> Method:
