@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from spinect.errors import OutputError, SpinectError
+from spinect.errors import OutputError
 from spinect.io import write_table
 from spinect.workflows.case import Outcome, Watcher, run_case
 from spinect.workflows.engine import Engine
+from spinect.workflows.failures import exit_code, reason
 from spinect.workflows.options import RunOptions, human_size
 from spinect.workflows.planning import Case, Plan, plan
 from spinect.workflows.shipped import load_engine
@@ -40,10 +41,7 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0 all done or kept, 1 the only case or every case failed, 3 some of several failed."""
-        failed = sum(outcome.status == "failed" for outcome in self.outcomes)
-        if failed == 0:
-            return 0
-        return 1 if failed == len(self.outcomes) else 3
+        return exit_code([outcome.status for outcome in self.outcomes])
 
     def as_json(self) -> dict[str, Any]:
         """Machine-readable: one entry per case, the run record inside."""
@@ -146,18 +144,9 @@ def _weight(case: Case) -> float:
 
 
 def _reason(problem: Exception, case: Case) -> str:
-    """One line for whatever stopped a case; traces of what nobody foresaw go to the log."""
-    text = " ".join(str(problem).split()) or type(problem).__name__
-    name = case.source.name
-    if isinstance(problem, SpinectError):
-        return text if name in text else f"{name}: {text}"
-    if isinstance(problem, MemoryError):
-        need = f", about {human_size(case.grid.extent.prod() * 64)}" if case.grid else ""
-        return f"{name}: out of memory{need}: lower --max-memory or crop the image"
-    if isinstance(problem, OSError):
-        return f"{name}: {text}: check the disk and the permissions, then run again with --resume"
-    log.error("%s: unexpected %s", name, type(problem).__name__, exc_info=problem)
-    return f"{name}: unexpected {type(problem).__name__}: {text}; run again with --debug"
+    need = f", about {human_size(case.grid.extent.prod() * 64)}" if case.grid else ""
+    memory = f"out of memory{need}: lower --max-memory or crop the image"
+    return reason(problem, case.source.name, memory)
 
 
 def _row(outcome: Outcome, out: Path) -> dict[str, Any]:

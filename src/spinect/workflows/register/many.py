@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinect.errors import ConfigError, OutputError, SpinectError
+from spinect.errors import ConfigError, OutputError
 from spinect.io import write_table
 from spinect.io.participants import read_rows
+from spinect.workflows.failures import exit_code, reason
 from spinect.workflows.register.names import TABLE
 from spinect.workflows.register.options import RegisterOptions
 from spinect.workflows.register.pair import Outcome, register_pair
@@ -30,10 +31,7 @@ class Summary:
     @property
     def exit_code(self) -> int:
         """0 all done or kept, 1 the only pair or every pair failed, 3 some of several failed."""
-        failed = sum(outcome.status == "failed" for outcome in self.outcomes)
-        if failed == 0:
-            return 0
-        return 1 if failed == len(self.outcomes) else 3
+        return exit_code([outcome.status for outcome in self.outcomes])
 
     def as_json(self) -> dict[str, Any]:
         """Machine-readable: one entry per pair, its record inside."""
@@ -144,13 +142,4 @@ def _row(outcome: Outcome, base: Path) -> dict[str, Any]:
 
 
 def _reason(problem: Exception, pair: Pair) -> str:
-    """One line for whatever stopped a pair; traces of what nobody foresaw go to the log."""
-    text = " ".join(str(problem).split()) or type(problem).__name__
-    if isinstance(problem, SpinectError):
-        return text
-    if isinstance(problem, MemoryError):
-        return f"{pair.mr.name}: out of memory: crop the CT, or register it alone"
-    if isinstance(problem, OSError):
-        return f"{text}: check the disk and the permissions, then run again with --resume"
-    log.error("%s: unexpected %s", pair.mr.name, type(problem).__name__, exc_info=problem)
-    return f"{pair.mr.name}: unexpected {type(problem).__name__}: {text}; run again with --debug"
+    return reason(problem, pair.mr.name, "out of memory: crop the CT, or register it alone")
