@@ -92,10 +92,8 @@ def _error(
     prediction: NDArray[np.floating], truth: NDArray[np.floating], mask: Mask | None, name: str
 ) -> NDArray[np.float64]:
     """Prediction minus truth of the voxels that count, in one row."""
-    inside = (
-        np.ravel(a if mask is None else a[mask]) for a in map(np.asarray, (prediction, truth))
-    )
-    error = np.subtract(*inside, dtype=np.float64)
+    p, t = (a if mask is None else a[mask] for a in map(np.asarray, (prediction, truth)))
+    error = np.subtract(p, t, dtype=np.float64).ravel()
     if not error.size:
         raise ImageError(f"the mask of the {name} is empty: there is nothing to compare")
     return error

@@ -1,1 +1,1 @@
-"""Protocols: whole recipes from volumes to tidy values, each a function that returns list[Value]."""
+"""Whole recipes from volumes to tidy values, each a function that returns `list[Value]`."""

@@ -8,7 +8,7 @@ so that they depend on its area and are no HU errors.
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ _METRICS: Final = (
     *((INSIDE, m) for m in ("l1", "psnr")),
 )
 _FLAT: Final = "the masked truth of the slice is constant"
-Slice = NDArray[np.float32]
+Slice = NDArray[np.floating]
+Pixel = TypeVar("Pixel", np.float64, np.bool_)
 
 
 def graf2023_image(
@@ -128,14 +129,13 @@ def unit(hu: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.clip((hu.astype(np.float64) - _LOW) / _SPAN, 0, 1))
 
 
-def framed(plane: NDArray[np.generic], middle: list[int]) -> NDArray[np.generic]:
+def framed(plane: NDArray[Pixel], middle: list[int]) -> NDArray[Pixel]:
     """The 256 x 256 pixels whose pixel (128, 128) is `middle`; zero (or False) beyond the image."""
     frame = np.zeros((FRAME, FRAME), plane.dtype)
     first = [m - FRAME // 2 for m in middle]
     source = tuple(slice(max(a, 0), a + FRAME) for a in first)
     piece = plane[source]
-    target = tuple(
-        slice(max(-a, 0), max(-a, 0) + n) for a, n in zip(first, piece.shape, strict=True)
-    )
+    start = [max(-a, 0) for a in first]
+    target = tuple(slice(a, a + n) for a, n in zip(start, piece.shape, strict=True))
     frame[target] = piece
     return frame
