@@ -43,7 +43,7 @@ def strict_image(
 
     Args:
         prediction, truth: CT volumes on one grid.
-        regions: Name -> boolean mask on that grid, as from `regions_of`.
+        regions: Name -> boolean mask on that grid, as from `regions_of`; each is cut to "valid".
         tissue: Tissue ids on that grid, where they are known: adds the oracle floor.
         workers: Threads.
     Returns:
@@ -57,6 +57,8 @@ def strict_image(
         check_mask(name, mask, truth)
     if tissue is not None and not tissue.grid.matches(truth.grid):
         raise GeometryError(f"the tissue map has {tissue.grid}, the truth {truth.grid}")
+    if "valid" in regions:
+        regions = {name: mask & regions["valid"] for name, mask in regions.items()}
     seen = _similarities(prediction, truth, regions, workers)
 
     def score(name: str) -> list[Value]:
