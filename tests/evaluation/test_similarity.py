@@ -132,6 +132,11 @@ def test_ms_ssim_of_equal_opposed_and_vanishing():
     assert same == pytest.approx(1, abs=1e-12)
     assert math.isnan(lost)
     assert ms_ssim(1 - t, t, [everywhere], 1.0) == [0.0]  # structure is negative: clipped
+    bytes_ = np.clip(t * 255, 0, 255).astype(np.uint8)
+    wide = bytes_.astype(float)
+    for metric in (lambda x: ms_ssim(x // 2 + 60, x, [everywhere], 255.0)[0],
+                   lambda x: ssim(x // 2 + 60, x, None, 255.0)):  # fmt: skip
+        assert metric(bytes_) == pytest.approx(metric(wide), abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(41, 41), (64, 77), (90, 58)])
@@ -175,3 +180,13 @@ def test_vifp_of_regions_and_stacks():
     alone = [vifp(a, b, None, 1.0) for a, b in zip(p, t, strict=True)]
     assert min(alone) < both < max(alone)
     assert vifp(np.stack([t[0], t[0]]), np.stack([t[0], t[0]]), None, 1.0) == pytest.approx(1)
+
+
+def test_vifp_counts_the_windows_centred_in_the_region():
+    """At these sizes the pixels of all four scales lie symmetric, so that mirroring is exact."""
+    p, t = pair((57, 73), 3)
+    mask = np.zeros(t.shape, bool)
+    mask[:26, :40] = True
+    expected = vifp(p, t, mask, 1.0)
+    for turn in (np.flipud, np.fliplr):
+        assert vifp(turn(p), turn(t), turn(mask), 1.0) == pytest.approx(expected, abs=1e-9)
