@@ -71,6 +71,7 @@ def body():
     vertebrae = np.zeros(hu.shape, np.uint8)
     vertebrae[18:24, 18:24, 10:20] = 22
     hu[vertebrae > 0] = 400
+    hu[20:22, 20:22, 12:18] = 100  # marrow, soft by its HU alone
     hu[20, 40, 15] = 900  # calcified vessel
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     return Volume(hu, affine, "ct"), Volume(vertebrae, affine, "labels")
