@@ -81,7 +81,7 @@ def test_levels_agree_by_place_and_name():
     assert at(level_agreement(shifted, truth), "vertebral_body", "level_agreement") == 0
     swapped = level_agreement(column((19, 21, 20, 22, 23)), truth)[0]
     assert swapped.value == pytest.approx(3 / 5)
-    assert swapped.note == "L1 is called L2, L2 is called L1"
+    assert swapped.note == "L2 is called L1, L1 is called L2"
     part = column((21, 22), start=-70.0 + 19.9)
     assert at(level_agreement(part, truth), "vertebral_body", "level_agreement") == 1
 

@@ -109,12 +109,12 @@ def test_what_is_missing():
 
 
 def test_width_between_the_pedicles_of_a_phantom():
-    """The phantom's bony canal is a triangle with round corners whose front is `canal_half` wide."""
+    """The bony canal of a phantom is a rounded triangle, `canal_half` wide at its front."""
     anatomy = make_subject(1_000_001)
     wanted = {level.vertebra: level for level in levels(anatomy) if level.vertebra in (20, 21)}
     middle = np.mean([level.centre for level in wanted.values()], axis=0)
     affine = np.eye(4)
-    affine[:3, 3] = np.round(middle + [0, -30, 0]) - [40, 55, 45]
+    affine[:3, 3] = np.round(middle) - [40, 85, 45]
     truth = rasterise(anatomy, Grid((80, 100, 90), affine))
     maps = [Volume(d, truth.grid.affine, "labels") for d in (truth.vertebrae, truth.subregions)]
     spine = Spine.of(*maps)
