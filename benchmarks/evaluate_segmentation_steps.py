@@ -1,9 +1,10 @@
-"""Time and memory of all mask figures of a case of 512 x 512 x 64 voxels.
+"""Time and memory of all mask figures of a case of 512 x 512 x 64 voxels; truth of the widths.
 
-    python benchmarks/evaluate_segmentation_steps.py [--seed 1000000]
+    python benchmarks/evaluate_segmentation_steps.py [--seed 1000000] [--subjects 4]
 
 A lumbar phantom on sagittal slices of 0.6 x 0.6 x 1.3 mm; the prediction is the truth moved by a
-few voxels, gnawed at random places, with two levels swapped and one vertebra missing. Phantom data.
+few voxels, gnawed at random places, with two levels swapped and one vertebra missing. The width of the canal between the arches is compared
+with the one that each phantom was built with. Phantom data.
 """
 
 import argparse
@@ -15,14 +16,17 @@ import numpy as np
 from scipy import ndimage
 
 from common import publish, table
+from spinect.anatomy import VERTEBRAE
 from spinect.evaluation.protocols.graf2023_segmentation import graf2023_segmentation
 from spinect.evaluation.protocols.strict_segmentation import ceiling, strict_segmentation
+from spinect.evaluation.shape import Spine, canal_width
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
-from spinect.phantom.anatomy import make_subject, rasterise
+from spinect.phantom.anatomy import levels, make_subject, rasterise
 from spinect.phantom.pair import mr_grid
 
 SHAPE, SPACING = (64, 512, 512), (1.3, 0.6, 0.6)  # R, A, S; stored as sagittal slices
+LEVELS = (18, 19, 20, 21, 22, 23, 24)  # T11-L5
 Masks = tuple[Volume, Volume]  # vertebrae, subregions
 
 
@@ -62,10 +66,24 @@ def steps(prediction: Masks, truth: Masks, iso: Masks) -> list[tuple[str, Callab
     ]
 
 
+def width_errors(seed: int) -> dict[int, float]:
+    """Vertebra -> width between the arches at 1 mm minus the phantom's bony canal, mm."""
+    anatomy = make_subject(seed)
+    built = {level.vertebra: 2 * level.canal_half[0] for level in levels(anatomy)}
+    truth = rasterise(anatomy, mr_grid(anatomy).canonical().with_spacing(1.0))
+    affine = truth.grid.affine
+    maps = [Volume(data, affine, "labels") for data in (truth.vertebrae, truth.subregions)]
+    spine = Spine.of(*maps)
+    found = {v: canal_width(spine, v, "arch") for v in LEVELS}
+    return {v: width - built[v] for v, width in found.items() if width is not None}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1_000_000)
-    case = big_case(parser.parse_args().seed)
+    parser.add_argument("--subjects", type=int, default=4, help="for the widths")
+    args = parser.parse_args()
+    case = big_case(args.seed)
     count = len(np.unique(case[1][0].data)) - 1
     rows = []
     for name, work in steps(*case):
@@ -73,9 +91,18 @@ def main() -> None:
         work()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rows.append([name, time.perf_counter() - wall, time.process_time() - cpu, peak])
-    body = f"{case[1][0].grid}; {count} labels in the truth.\n\n"
     header = ["step", "wall s", "CPU s", "GiB peak so far, making the case included"]
-    publish("evaluate_segmentation", "All mask figures of one case", body + table(header, rows))
+    cost = f"{case[1][0].grid}; {count} labels in the truth.\n\n{table(header, rows)}"
+    errors = [width_errors(args.seed + n) for n in range(args.subjects)]
+    rows = []
+    for v in LEVELS:
+        mine = np.array([e[v] for e in errors if v in e])
+        rows.append([VERTEBRAE[v], len(mine), float(mine.mean()), float(np.abs(mine).max())])
+    title = "## Width between the arches minus the width the phantom was built with, mm"
+    widths = table(["level", "phantoms", "mean", "largest"], rows)
+    publish(
+        "evaluate_segmentation", "All mask figures of one case", f"{cost}\n\n{title}\n\n{widths}"
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from spinect.errors import GeometryError
+from spinect.errors import GeometryError, LabelError
 from spinect.evaluation.measures import MEASURES, at
 from spinect.evaluation.protocols.strict_segmentation import ceiling, strict_segmentation
 from spinect.geometry import Volume
@@ -142,6 +142,18 @@ def test_sacrum_is_not_scored_and_grids_must_agree():
     other = Volume(truth.data, np.diag([2.0, 1, 1, 1]), "labels")
     with pytest.raises(GeometryError, match="one grid"):
         strict_segmentation(other, sub, truth, sub)
+    with pytest.raises(LabelError, match="kind 'ct'"):
+        strict_segmentation(truth, sub, truth.with_data(truth.data, "ct"), sub)
+
+
+def test_a_planted_swap_of_two_names_is_counted_and_named():
+    truth, sub = spine()
+    names = np.arange(256).astype(np.uint8)
+    names[[20, 21]] = 21, 20
+    score = strict_segmentation(truth.with_data(names[truth.data]), sub, truth, sub)
+    wrong = next(v for v in score if v.metric == "wrong_level")
+    assert (wrong.value, wrong.note) == (2, "L1 is called L2, L2 is called L1")
+    assert at(score, "vertebra", "dice") == 1
 
 
 def test_an_empty_prediction_scores_zero_everywhere():
