@@ -4,7 +4,7 @@
 
 A lumbar phantom on sagittal slices of 0.6 x 0.6 x 1.3 mm; the prediction is the truth moved by a
 few voxels, gnawed at random places, with two levels swapped and one vertebra missing. The width of
-the canal between the arches is compared with the one that each phantom was built with. Phantom data.
+the canal between the arches is compared with the one each phantom was built with. Phantom data.
 """
 
 import argparse
