@@ -75,13 +75,12 @@ def test_t12_may_be_called_l6_and_others_may_not():
 
 
 def test_two_levels_are_tried_only_below_a_half():
-    """L4's own label covers it by Dice 2 / 3, so that the perfect L2 at -2 is not looked at."""
+    """The label at +1 is above a half, so that the better one at -2 is not looked at."""
     truth = spine((23,), height=12)
     data = truth[0].data.copy()
-    data[:, :, 1:7] = 24  # 6 of 12 layers: 12 / 18
-    data[:, :, 7:13] = 21
+    data[:, :, 1:6], data[:, :, 6:13] = 24, 21  # 5 and 7 of 12 layers: 10 / 17 and 14 / 19
     score = graf2023_segmentation(truth[0].with_data(data), truth[1], *truth)
-    assert each(score)["L4"] == pytest.approx(2 / 3)
+    assert each(score)["L4"] == pytest.approx(10 / 17)
     data[:, :, 1:4], data[:, :, 4:13] = 24, 21  # 6 / 15 is below a half: 18 / 21 at -2
     score = graf2023_segmentation(truth[0].with_data(data), truth[1], *truth)
     assert each(score)["L4"] == pytest.approx(18 / 21)

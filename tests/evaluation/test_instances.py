@@ -48,6 +48,15 @@ def test_panoptic_quality_equals_torchmetrics(seed, void):
     assert (ours.pq, ours.sq, ours.rq) == pytest.approx(foreign(prediction, truth, void), abs=1e-6)
 
 
+def test_void_leaves_an_instance_before_it_is_judged():
+    truth, prediction = np.zeros((1, 20), np.int64), np.zeros((1, 20), np.int64)
+    truth[0, :8], truth[0, 8:16], prediction[0, :16] = 1, 2, 5
+    ours = panoptic(overlaps(prediction, truth), void={2})
+    assert (ours.pq, ours.sq) == (1, 1)
+    assert foreign(prediction, truth, void={2})[:2] == [1, 1]
+    assert panoptic(overlaps(prediction, truth)).found == 0
+
+
 def test_panoptic_quality_of_empty_maps():
     empty, full = np.zeros((8, 8), np.int64), blocks(0, (8, 8), jitter=0)
     lost, extra = panoptic(overlaps(empty, full)), panoptic(overlaps(full, empty))

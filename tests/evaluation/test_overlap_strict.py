@@ -76,6 +76,9 @@ def test_spacing_counts_in_volumes_and_distances():
     assert at(score, "vertebra", "hd95") == 1
     assert at(score, "vertebra", "nsd_1mm") == 1
     assert at(score, "vertebra", "volume_true", "L1") == 6000
+    nothing = four[0].with_data(np.zeros_like(truth.data))
+    score = strict_segmentation(nothing, nothing, *four[2:])
+    assert at(score, "volume", "volume_error") == -18000
 
 
 def test_an_unmatched_vertebra_is_zero_and_its_distances_are_not_numbers():

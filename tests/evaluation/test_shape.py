@@ -71,8 +71,20 @@ def test_axes_of_the_array_change_nothing(axes):
 def test_a_stray_voxel_makes_no_process_longer():
     vertebrae, subregions = vertebra()
     vertebrae.data[35, 0, 20], subregions.data[35, 0, 20] = L3, 42
+    subregions.data[3, 50, 20] = 61
     spine = Spine.of(vertebrae, subregions)
     assert spinous_length(spine, L3) == pytest.approx(30, abs=0.2)
+    assert canal_width(spine, L3, "canal") == pytest.approx(20, abs=0.2)
+
+
+def test_widths_are_taken_at_their_own_height():
+    vertebrae, subregions = vertebra()
+    low, high = np.s_[27:43, 52:60, 10:16], np.s_[10:60, 46:54, 32:36]
+    vertebrae.data[low], subregions.data[low] = L3, 47  # facets below the pedicles, in the way
+    subregions.data[high] = 61  # a canal that is wide above the body's middle
+    spine = Spine.of(vertebrae, subregions)
+    assert canal_width(spine, L3, "arch") == pytest.approx(20, abs=0.2)
+    assert canal_width(spine, L3, "canal") == pytest.approx(20, abs=0.2)
 
 
 def test_errors_are_predicted_minus_true():
