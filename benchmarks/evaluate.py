@@ -3,7 +3,7 @@
     python benchmarks/evaluate.py [--slices 64] [--edge 512]
 
 A made-up case: a textured body, a column of vertebrae, a prediction with noise and a shift of HU;
-for the masks a phantom of the same size (`evaluate_masks.py`). Seconds on the wall of each step, and
+for the masks a phantom of the same size (`evaluate_masks.py`). Seconds on the wall of each step and
 the peak of the process' resident memory when it was over (the cases themselves included). The bars
 are 30 s for all steps together and 3 GB.
 """
