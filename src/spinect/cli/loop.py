@@ -34,7 +34,7 @@ def loop(
 
     Started again on the same folder it goes on where it stopped.
     Exit codes: 0 every target is accepted, 1 an error, 2 wrong usage, 3 some targets are not
-    accepted, 130 interrupted.
+    accepted, 130 interrupted by Ctrl-C, 143 ended by SIGTERM.
     """
     from spinect.workflows.loop import load_loop, run_loop
 
