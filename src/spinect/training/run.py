@@ -41,7 +41,7 @@ def train(config: RunConfig, run_folder: Path) -> Path:
         ConfigError: The method's fields or the data do not fit.
         TrainingError: The loss is not finite, or the folder belongs to another network.
         KeyboardInterrupt: Ctrl-C, after the checkpoint.
-        SystemExit: SIGTERM, after the checkpoint, with code 143; a second Ctrl-C, at once, with 130.
+        SystemExit: 143 by SIGTERM, after the checkpoint; 130 by a second Ctrl-C, at once.
     """
     settings = config.trainer
     if settings.threads is not None:

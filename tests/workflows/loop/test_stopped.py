@@ -49,8 +49,11 @@ def loop(raw, study, tmp_path, monkeypatch):
     class Truth(Oracle):
         def translate(self, case, mr, model):
             assert (model / "model.safetensors").is_file()
-            path = self.dataset / "derivatives" / "truth" / case.pair.participant
-            return read(path / f"{case.pair.participant}_space-T1w_ct.nii.gz", "ct")
+            name = case.pair.participant
+            truth = self.dataset / "derivatives" / "truth" / name / f"{name}_space-T1w_ct.nii.gz"
+            made = read(truth, "ct")
+            assert made.grid.matches(mr.grid)
+            return made
 
     oracle = Truth(study)
     models = Models(ConfiguredTrainer(load_config(train)), oracle.translate, oracle.segment)

@@ -66,8 +66,9 @@ class ConfiguredTrainer:
         by_clock = settings.max_minutes is not None and state["minutes"] >= settings.max_minutes
         if not (by_steps or by_clock):
             raise TrainingError(
-                f"{run}: training stopped at update {state['updates']}, before its end, by "
-                f"trainer.piece_minutes {settings.piece_minutes}: start the loop again and it goes on"
+                f"{run}: training stopped at update {state['updates']}, before its end "
+                f"(trainer.piece_minutes {settings.piece_minutes}): start the loop again and it "
+                "goes on"
             )
         export(run, folder / "model")
         return folder / "model"
