@@ -273,6 +273,8 @@ def test_the_command_shows_the_rounds_and_says_that_some_failed(whole, study):
     shown = CliRunner().invoke(app, ["loop", str(base / "loop.yaml"), "-o", str(whole[0])])
     assert shown.exit_code == 3, shown.output
     assert "round 3 gained nothing" in shown.output
+    assert "trained on" in shown.output
+    assert "\u2026" not in shown.output  # no figure is cut short where the terminal is narrow
     words = ["loop", str(base / "loop.yaml"), "-o", str(whole[0]), "--json"]
     found = json.loads(CliRunner().invoke(app, words).stdout)
     assert [row["gained"] for row in found["rounds"]] == [5, 2, 1, 0]
