@@ -82,7 +82,7 @@ def main() -> None:
     body = "\n\n".join(
         [
             table(list(rounds[0]), [list(r.values()) for r in rounds]),
-            "Distance of landmarks from the phantom's own, mm; front: the same, signed, to the front.",
+            "Mean distance of landmarks from the phantom's own, mm; front: how far to the front.",
             table(("series", "landmarks", "bodies", "front", "processes", "front"), marks),
             "Mean residual of the registration, and how far the CT lands from the truth, mm.",
             table(("series", "residual", "error"), places),
