@@ -28,7 +28,7 @@ from spinect.registration.points import LEAST_SPREAD_MM, kabsch, renamed, spread
 Float = NDArray[np.float64]
 
 LARGEST: Final = 2  # levels up and down that are tried
-LEAST_POINTS: Final = 5  # as many points as leave more known than a rigid motion takes away
+LEAST_POINTS: Final = 4  # 12 numbers, of which the motion of the whole takes six
 NOISE_MM: Final = np.geomspace(0.3, 12.0, 28)  # SD per axis of a landmark difference (assumed)
 RATIOS: Final = 3e-4 * 2.0 ** np.arange(9)  # bending over noise, rad / mm, as in `chain`
 MOST_BEND_DEG: Final = 8.0  # SD per level; lying persons bend less (assumed)
