@@ -1,5 +1,7 @@
 """From the landmarks of a CT and an MR to a judged registration."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from spinect.registration.rigid import fit_rigid
 from spinect.registration.verdict import judge, judge_levels
 
 Float = NDArray[np.float64]
+BAD_CLICK_MM: Final = 20.0  # a shift by one level leaves lumbar landmarks nearer than this
 
 
 def register(
@@ -56,7 +59,9 @@ def register(
         (rigid.spread_mm, rigid.axial_error_deg),
     )
     parts = {part for _, part in moving}
-    marks = (sets.without(scan.of(parts), fit.rejected) for scan in (ct, mr))
+    # what wrong names push aside must stay: it is the evidence against them
+    bad = [k for k in fit.rejected if fit.residual_mm[k] > BAD_CLICK_MM]
+    marks = (sets.without(scan.of(parts), bad) for scan in (ct, mr))
     found = judge_levels(*fitted, *marks)
     return Registration(
         ct_from_mr=fit.moving_from_fixed,

@@ -93,7 +93,7 @@ def judge_levels(verdict: Verdict, reason: str, ct: Landmarks, mr: Landmarks) ->
     Args:
         verdict, reason: Of `judge`.
         ct, mr: The landmarks of the registration in the world of each scan, also those that the
-            other scan has not; without rejected ones.
+            other scan has not; without those that are bad under any names.
     Returns:
         "reject" where other names are beyond doubt more probable; at least "review" where the
         headers speak for other names and the landmarks do not exclude them.
