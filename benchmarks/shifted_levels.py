@@ -6,7 +6,9 @@ Both scans of a phantom show the same presacral levels, counted from the lowest,
 noise (SD per axis) on all landmarks. Each level turns against the next by the stated SD (half of
 it for side bend and twist) and slides by 1 mm per axis; at 0 degrees the body moves as a whole.
 The CT's names are right, or moved by one level, by turns towards head and feet. Between the
-headers of the scans lies the motion of the body alone, 8 mm (SD per axis) and 3 degrees.
+headers of the scans lies the motion of the body alone, 8 mm (SD per axis) and 3 degrees. The
+arcus is left out: the phantom's point in it lies in another place in L5 than above, by 20 mm,
+which no centre of mass does, and which alone would show every shift.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import numpy as np
 from common import publish, table
 from spinect.anatomy import PRESACRAL
 from spinect.errors import LandmarkError
-from spinect.geometry.landmarks import Landmarks
+from spinect.geometry.landmarks import ARCUS, Landmarks
 from spinect.geometry.transform import apply, invert
 from spinect.phantom.anatomy import landmarks, make_subject, pose
 from spinect.registration import register
@@ -39,7 +41,8 @@ def subject(task: tuple[int, int, float]) -> list[tuple[Cell, Fate, Fate]]:
     """Every cell of the table for one subject and motion: the right set and the moved one."""
     seed, motion, noise = task
     anatomy = make_subject(seed)
-    truth, neutral = landmarks(anatomy), pose(anatomy)
+    truth = {k: p for k, p in landmarks(anatomy).items() if k[1] != ARCUS}
+    neutral = pose(anatomy)
     found = []
     for number, degrees in enumerate(DEGREES):
         moved = pose(anatomy, "articulated" if degrees else "rigid", motion, degrees=degrees)

@@ -152,9 +152,13 @@ def renamed(vertebrae: Iterable[int], steps: int) -> dict[int, int]:
     return {v: here[index] for v, index in moved.items() if 0 <= index < len(here)}
 
 
-def relabelled(marks: Landmarks, steps: int) -> Landmarks:
-    """The same points, every vertebra named `steps` levels lower; the first and last may go."""
-    names = renamed(marks.vertebrae, steps)
+def relabelled(marks: Landmarks, steps: int, among: Iterable[int] = ()) -> Landmarks:
+    """The same points, every vertebra named `steps` levels lower; the first and last may go.
+
+    Args:
+        among: Vertebrae that the spine is known to have besides, such as L6 of the other scan.
+    """
+    names = renamed((*marks.vertebrae, *among), steps)
     return Landmarks({(names[v], part): p for (v, part), p in marks.points.items() if v in names})
 
 

@@ -48,7 +48,7 @@ def level_odds(moving: Landmarks, fixed: Landmarks) -> dict[int, float]:
     """
     tried = {}
     for steps in (s for s in range(-LARGEST, LARGEST + 1) if s):
-        odds = _log_odds(moving, fixed, renamed(moving.vertebrae, steps))
+        odds = _log_odds(moving, fixed, renamed((*moving.vertebrae, *fixed.vertebrae), steps))
         if odds is not None:
             tried[steps] = float(np.exp(np.clip(odds, -700, 700)))
     return tried

@@ -102,11 +102,11 @@ def judge_levels(verdict: Verdict, reason: str, ct: Landmarks, mr: Landmarks) ->
     needed = len(odds) / FALSE_ALARM
     best = max(odds, key=lambda s: odds[s], default=0)
     if best and odds[best] > needed:
-        as_named, new = (_rms(marks, mr) for marks in (ct, relabelled(ct, best)))
+        as_named, new = (_rms(marks, mr) for marks in (ct, relabelled(ct, best, mr.vertebrae)))
         return Judgement("reject", (
             f"the levels look shifted: the landmarks fit to {new:.1f} mm (RMS) instead of "
             f"{as_named:.1f} mm, and are {_times(odds[best])} times more probable, when the CT's "
-            f"names move {_moved(best, ct)}: correct the levels of one scan, or match them by "
+            f"names move {_moved(best, ct, mr)}: correct the levels of one scan, or match them by "
             "position"
         ))  # fmt: skip
     hint = _header_hint(ct, mr, {s for s, found in odds.items() if found * needed < 1})
@@ -120,7 +120,7 @@ def judge_levels(verdict: Verdict, reason: str, ct: Landmarks, mr: Landmarks) ->
         return Judgement(verdict, reason)
     else:
         note = (
-            f"the landmarks do not exclude that the CT's names should move {_moved(best, ct)} "
+            f"the landmarks do not exclude that the CT's names should move {_moved(best, ct, mr)} "
             f"(odds {odds[best]:.2g}): count the levels in the picture"
         )
     return Judgement(verdict, reason, (note,))
@@ -128,13 +128,13 @@ def judge_levels(verdict: Verdict, reason: str, ct: Landmarks, mr: Landmarks) ->
 
 def _header_hint(ct: Landmarks, mr: Landmarks, excluded: set[int]) -> str:
     """What is odd about where the headers put bones of one name; empty where nothing is."""
-    apart = {s: _apart(relabelled(ct, s), mr) for s in range(-LARGEST, LARGEST + 1)}
+    apart = {s: _apart(relabelled(ct, s, mr.vertebrae), mr) for s in range(-LARGEST, LARGEST + 1)}
     best = min((s for s in apart if s not in excluded), key=lambda s: apart[s])
     if best == 0 or not (apart[0] > HALF_LEVEL_MM and apart[best] < SAME_PLACE_MM):
         return ""
     return (
         f"where the headers put the scans, landmarks of one name lie {apart[0]:.0f} mm apart, but "
-        f"{apart[best]:.0f} mm when the CT's names move {_moved(best, ct)}: if the scans share a "
+        f"{apart[best]:.0f} mm when the CT's names move {_moved(best, ct, mr)}: if the scans share a "
         "frame, the levels are shifted"
     )
 
@@ -157,9 +157,9 @@ def _times(odds: float) -> str:
     return f"{odds:.2g}" if odds < 1000 else "over 1000"
 
 
-def _moved(steps: int, ct: Landmarks) -> str:
+def _moved(steps: int, ct: Landmarks, mr: Landmarks) -> str:
     """A renaming in words, with an example."""
     first = ct.vertebrae[0]
-    new = renamed(ct.vertebrae, steps).get(first)
+    new = renamed((*ct.vertebrae, *mr.vertebrae), steps).get(first)
     example = f", so its {level(first)} is {level(new)}" if new else ""
     return f"{abs(steps)} level(s) towards the {'feet' if steps > 0 else 'head'}{example}"
