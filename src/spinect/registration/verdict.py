@@ -134,8 +134,8 @@ def _header_hint(ct: Landmarks, mr: Landmarks, excluded: set[int]) -> str:
         return ""
     return (
         f"where the headers put the scans, landmarks of one name lie {apart[0]:.0f} mm apart, but "
-        f"{apart[best]:.0f} mm when the CT's names move {_moved(best, ct, mr)}: if the scans share a "
-        "frame, the levels are shifted"
+        f"{apart[best]:.0f} mm when the CT's names move {_moved(best, ct, mr)}: if the scans "
+        "share a frame, the levels are shifted"
     )
 
 
