@@ -136,7 +136,7 @@ def compare(
     lone = sorted(first.keys() ^ second.keys())
     notes = [found.note]
     if lone:
-        notes.append(f"{len(lone)} patients without a value of both left out: {_some(lone)}")
+        notes.append(f"left out for want of a value of both: {_some(lone)}")
     return Comparison(
         first=names[0],
         second=names[1],
