@@ -3,9 +3,9 @@
     python benchmarks/coverage.py [--repeats 4000] [--resamples 1999]
 
 Coverage of nominal 95 % intervals of the mean over n = 10, 20, 40 patients, and false positives at
-0.05 of the paired tests where both methods are equal. Data: normal; skewed (exponential, skewness
-2); for the cluster bootstrap, the mixed model and the t-test over vertebrae 3 to 9 vertebrae per patient, half of the variance
-between patients. The bar is 0.92-0.97 at n = 40; smaller n are measured and printed.
+0.05 of the paired tests where both methods are equal. Data: normal, and skewed (exponential,
+skewness 2). Where values lie within patients, each has 3 to 9, half of the variance between
+patients. The bar is 0.92-0.97 at n = 40; smaller n are measured and printed.
 """
 
 import argparse
