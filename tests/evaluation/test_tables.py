@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from spinect.errors import ConfigError, InputError
 from spinect.evaluation.measures import Value
@@ -333,13 +334,13 @@ def golden():
 MARKDOWN = r"""| Method | mae bone [HU] ↓ (n = 8) | Dice ↑ (n = 8) | bias bone [HU] →0 (n = 8) |
 |---|---:|---:|---:|
 | A_1 | **13.5 ± 2.4** | 0.800 ± 0.000 | **0.0 ± 0.0** |
-| 50 % {x}~\\^#$ \<\*\` | *33.5 ± 2.4*\*\* | 0.800 ± 0.053 | *-3.3 ± 0.0*\*\* |
+| 50 % {x}~\\^#$ <\*\` | *33.5 ± 2.4*\*\* | 0.800 ± 0.053 | *-3.3 ± 0.0*\*\* |
 | \_e\_ | not converged | not converged | not converged |
 
 - Mean ± SD over patients; n counts patients.
 - Dice: b & c\|d: missed × 4.
 - Dice: not ranked, all methods are equal as printed.
-- \*, \*\*, \*\*\*: p \< 0.05, 0.01, 0.001 against A_1, Wilcoxon signed-rank on patients (n = 8), Holm's correction over the tests of a column.
+- \*, \*\*, \*\*\*: p < 0.05, 0.01, 0.001 against A_1, Wilcoxon signed-rank on patients (n = 8), Holm's correction over the tests of a column.
 - Phantom data.
 """  # noqa: E501
 
@@ -368,6 +369,20 @@ Phantom data.\par
 
 def test_markdown_word_for_word():
     assert markdown(golden()) == MARKDOWN
+
+
+def test_markdown_is_read_as_it_was_meant():
+    """Names and marks come out of a Markdown reader as they went in."""
+    title = r"<b>a</b> | _x_ *y* `z` a_b_c \\"
+    rows = rows_of(m=range(8), r=range(10, 18))
+    table = make_table(
+        rows, [MAE], [Method("m", title=title), Method("r")], spread="sd", against=Against("r")
+    )
+    html = MarkdownIt("commonmark").enable("table").render(markdown(table))
+    shown = title.replace("<", "&lt;").replace(">", "&gt;")
+    assert f"<td>{shown}</td>" in html
+    assert "<strong>3.5 ± 2.4</strong>**</td>" in html
+    assert "<em>13.5 ± 2.4</em></td>" in html
 
 
 def test_latex_word_for_word():

@@ -122,7 +122,8 @@ def _range(counts: Sequence[int]) -> str:
 
 def _markdown(text: str) -> str:
     """Plain text, safe in a Markdown table; underscores inside a word mean nothing there."""
-    text = re.sub(r"([\\|*`<])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\|*`])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)  # what could be a tag
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
