@@ -1,6 +1,6 @@
 """Do the intervals cover, and do the tests keep their error rate? By simulation.
 
-    python benchmarks/coverage.py [--repeats 4000] [--resamples 1999]
+    python benchmarks/coverage.py [--repeats 2000] [--resamples 1999]
 
 Coverage of nominal 95 % intervals of the mean over n = 10, 20, 40 patients, and false positives at
 0.05 of the paired tests where both methods are equal. Data: normal, and skewed (exponential,
@@ -89,7 +89,7 @@ def between(rate: float, repeats: int) -> tuple[int, int]:
 def main() -> None:
     """Print and keep both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=1999)
     args = parser.parse_args()
     repeats = args.repeats

@@ -60,6 +60,12 @@ def test_another_statistic():
     assert found.low < 10 < found.high
 
 
+def test_a_median_that_no_patient_moves_has_no_interval():
+    found = bca([0.0, 1.0, 1.0, 1.0, 1.0], statistic=np.median)
+    assert math.isnan(found.low)
+    assert "left out" in found.note
+
+
 @pytest.mark.parametrize(("make", "least"), [(t_interval, 2), (bca, 3)])
 def test_too_few_patients(make, least):
     found = make(sample(least - 1))
