@@ -295,16 +295,28 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: write it as field.subfield=value")
-    *parents, last = key.strip().split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not YAML") from error
+    set_field(raw, key.strip(), value, f"--set {override!r}")
+
+
+def set_field(raw: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set the field `a.b` of nested dicts, in place.
+
+    Args:
+        origin: Stands at the head of the error.
+    Raises:
+        ConfigError: `a` is a value, not a group of fields.
+    """
+    *parents, last = key.split(".")
     place = raw
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise ConfigError(f"--set {override!r}: {parent} is a value, not a group of fields")
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not YAML") from error
+            raise ConfigError(f"{origin}: {parent} is a value, not a group of fields")
+    place[last] = value
 
 
 def _explain(error: ValidationError) -> str:

@@ -87,4 +87,5 @@ def _with_scalings(raw: dict[str, Any], full: Mapping[str, Any]) -> dict[str, An
         "flip_average": bool(full["flip"]),  # what was never mirrored cannot be averaged
     }
     filled = {"channels": channels + "_ramps" * bool(full.get("ramps"))}
-    return {**raw, "export": {**filled, **export, "preprocessing": {**scalings, **export["preprocessing"]}}}
+    own = export["preprocessing"]
+    return {**raw, "export": {**filled, **export, "preprocessing": {**scalings, **own}}}
