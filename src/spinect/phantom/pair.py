@@ -95,7 +95,8 @@ def make_pair(
     """Scan one phantom subject in both machines.
 
     The MR is a sagittal series of 20 slices (more for a wide spine, or for thin slices), 0.6 mm in
-    plane and `slice_mm` apart; the CT has 1 mm pixels and slices of 1-2 mm. The MR is taken in the neutral pose.
+    plane and `slice_mm` apart; the CT has 1 mm pixels and slices of 1-2 mm. The MR is taken in the
+    neutral pose.
 
     Args:
         seed: Of the subject and of all draws.
@@ -297,7 +298,7 @@ def write_people(rows: Sequence[Mapping[str, object]], folder: Path) -> None:
 
 
 def write_pair(pair: Pair, folder: Path, name: str) -> Path:
-    """All files of one subject in a dataset folder, see `write_dataset`; returns `folder / name`."""
+    """All files of one subject, as in `write_dataset`; returns `folder / name`."""
     anat, ct = folder / name / "anat", folder / name / "ct"
     truth = folder / "derivatives" / "truth" / name
     write_volume(pair.ct, ct / f"{name}_ct.nii.gz")

@@ -28,8 +28,8 @@ from spinect.errors import ConfigError
 from spinect.training.presets import with_export, with_preset
 
 Share = Annotated[float, Field(ge=0, le=1)]
-# Voxels along R, A, S, of 1 mm unless a dataset says otherwise; two of them are sagittal slices along
-# A, S for 2D methods.
+# Voxels along R, A, S, of 1 mm unless a dataset says otherwise; two of them are sagittal slices
+# along A, S for 2D methods.
 Patch = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
 
 

@@ -151,7 +151,9 @@ class Experiment(_Part, frozen=True, extra="forbid"):
         trained = {row.name for row in self.rows if row.weights_of is None}
         for row in self.rows:
             if row.weights_of is not None and row.weights_of not in trained:
-                raise ValueError(f"row {row.name}: weights_of {row.weights_of} is no row with weights")
+                raise ValueError(
+                    f"row {row.name}: weights_of {row.weights_of} is no row with weights"
+                )
             if row.contrast is not None and row.contrast not in self.data.contrasts:
                 raise ValueError(
                     f"row {row.name}: contrast {row.contrast} is not among those of the data, "

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from spinect.errors import InputError
+from spinect.geometry import Grid
 from spinect.geometry.landmarks import Landmarks
-from spinect.io import read_poi, write_poi, write_table
+from spinect.geometry.volume import Kind
+from spinect.io import read, read_poi, write_poi, write_table
 from spinect.io.bids import parse_name
 from spinect.io.participants import read_rows
 from spinect.phantom.pair import make_pair, participant, write_pair, write_people
@@ -98,6 +101,8 @@ def register_level(
     for outcome in done.outcomes:
         if outcome.record is not None and outcome.record.verdict == "reject":
             bad[outcome.pair.participant] = f"rejected: {outcome.record.reason}"
+    if len(bad) == len(pairs):
+        raise InputError(f"none of {len(pairs)} pairs was registered: {next(iter(bad.values()))}")
     return {"pairs": len(pairs), "registered": len(pairs) - len(bad), "left_out": bad}
 
 
@@ -106,19 +111,30 @@ def _way(path: Path, view: Path) -> str:
 
 
 def _marked(pair: Pair, noise: tuple[float, int], view: Path) -> Pair:
-    """The pair with landmarks as a person would set them."""
+    """The pair with landmarks as a person would set them: not exactly, and never off the image."""
     sigma, seed = noise
     if sigma == 0:
         return pair
     number = int(pair.participant.removeprefix("sub-"))
     made: dict[str, Any] = {}
-    for stream, field in enumerate(("mr_landmarks", "ct_landmarks")):
-        source: Path | None = getattr(pair, field)
-        if source is None:
+    scans: tuple[tuple[Kind, Path | None, Path | None], ...] = (
+        ("mr", pair.mr, pair.mr_landmarks),
+        ("ct", pair.ct, pair.ct_landmarks),
+    )
+    for stream, (kind, image, source) in enumerate(scans):
+        if image is None or source is None:
             continue
         rng = np.random.default_rng([seed, number, stream])
         points = read_poi(source).points
         moved = {key: points[key] + sigma * rng.standard_normal(3) for key in sorted(points)}
-        made[field] = view / "landmarks" / source.name
-        write_poi(Landmarks(moved), made[field])
+        grid = read(image, kind).grid
+        seen = {key: point for key, point in moved.items() if _within(grid, point)}
+        made[f"{kind}_landmarks"] = view / "landmarks" / source.name
+        write_poi(Landmarks(seen), made[f"{kind}_landmarks"])
     return replace(pair, **made)
+
+
+def _within(grid: Grid, point: ArrayLike) -> bool:
+    """Whether a point lies in a voxel of a grid."""
+    at = grid.index(point)
+    return bool(np.all((at >= -0.5) & (at <= np.array(grid.shape) - 0.5)))

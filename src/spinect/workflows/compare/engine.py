@@ -147,7 +147,7 @@ class _Listener:
     def planned(self, plan: Plan, memory_bytes: int) -> None:
         """Nothing to do."""
 
-    def begin(self, case: Case) -> None:
+    def begin(self, case: Case) -> None:  # noqa: ARG002
         """Before a subject."""
         self.pause()
 
@@ -161,9 +161,7 @@ class _Listener:
         """Nothing to do."""
 
 
-def translate_row(
-    bundle: Path, scans: list[Path], use: Use, folder: Path, pause: Pause
-) -> Facts:
+def translate_row(bundle: Path, scans: list[Path], use: Use, folder: Path, pause: Pause) -> Facts:
     """Synthetic CTs and masks of the test subjects; those that are up to date are kept.
 
     Returns:

@@ -81,7 +81,6 @@ class Plan:
         pairs = [(row, self.experiment.weights(row)) for row in chosen]
         return [Job(row, weights, seed) for row, weights in pairs for seed in weights.seeds]
 
-
     def told(self) -> list[str]:
         """What there is to do, one line per row and seed; every config is checked.
 

@@ -24,7 +24,7 @@ _FORMAT: Final = 1  # of the stages' outputs; another one makes all anew
 Facts = dict[str, Any]
 
 
-class Paused(Exception):  # noqa: N818 - no error: there is more to do, later
+class Paused(Exception):
     """The time of this start is used up, or the program was asked to stop; all is kept."""
 
 

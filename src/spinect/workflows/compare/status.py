@@ -8,8 +8,10 @@ from typing import Any, Final
 from spinect.io import write_table
 from spinect.workflows.compare.config import Row
 
-COLUMNS: Final = ("row", "seed", "weights", "registration", "state", "pairs", "updates", "minutes",
-                  "seconds_per_update", "cases", "failed_cases", "seconds_per_case", "reason")  # fmt: skip
+COLUMNS: Final = (
+    "row", "seed", "weights", "registration", "state", "pairs", "updates", "minutes",
+    "seconds_per_update", "cases", "failed_cases", "seconds_per_case", "reason",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
