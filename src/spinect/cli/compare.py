@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class Until(StrEnum):
     """The last stage."""
 
-    prepare = "prepare"
-    train = "train"
-    translate = "translate"
-    evaluate = "evaluate"
+    data = "prepare"
+    weights = "train"
+    results = "translate"
+    values = "evaluate"
 
 
 @guarded
@@ -38,7 +38,7 @@ def compare(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="ROW", help="This row; may be repeated.")
     ] = None,
-    until: Annotated[Until, typer.Option(help="The last stage to do.")] = Until.evaluate,
+    until: Annotated[Until, typer.Option(help="The last stage to do.")] = Until.values,
     minutes: Annotated[
         float | None,
         typer.Option(min=0.01, help="Wall time of this start; then leave, and go on another day."),
