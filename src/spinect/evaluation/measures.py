@@ -41,6 +41,7 @@ MEASURES: Final[dict[str, Measure]] = {
         Measure("ms_ssim", "", "higher", -1, 1, "multi-scale structural similarity"),
         Measure("vifp", "", "higher", 0, _INF, "visual information fidelity, pixel domain"),
         Measure("l1", "", "lower", 0, _INF, "mean absolute difference of images in [0, 1]"),
+        Measure("mse_unit", "", "lower", 0, 1, "mean squared difference of images in [0, 1]"),
         Measure("histogram", "HU", "lower", 0, _INF, "Wasserstein-1 distance of the HU histograms"),
         Measure("spectrum", "dB", "lower", 0, _INF, "RMS difference of the radial power spectra"),
         Measure("oracle_floor", "HU", "neither", 0, _INF, "MAE of the best function of the tissue"),
