@@ -16,7 +16,9 @@ import numpy as np
 
 from common import publish, run_spinect, table
 from spinect.evaluation.image import mae, near_bone, oracle_floor
-from spinect.evaluation.overlap import CaseScore, score_case
+from spinect.evaluation.measures import at
+from spinect.evaluation.protocols.strict_segmentation import ceiling, strict_segmentation
+from spinect.geometry import Volume
 from spinect.geometry.resample import resample
 from spinect.io import read
 from spinect.phantom.tissues import Tissue
@@ -48,7 +50,7 @@ def score(scan: Path, out: Path) -> dict[str, object]:
     truth = scan.parents[2] / "derivatives" / "truth" / subject
     stem = f"{subject}_{contrast}"
     row: dict[str, object] = {"subject": stem}
-    true: dict[tuple[str, str], object] = {}
+    true: dict[str, list[Volume]] = {}
     for space, true_stem, own in (
         ("native", f"{subject}_space-{contrast}", stem),
         ("iso", f"{subject}_space-iso", f"{stem}_space-iso"),
@@ -58,30 +60,23 @@ def score(scan: Path, out: Path) -> dict[str, object]:
         got = [read(out / f"{own}_{f}", "labels") for f in files]
         if space == "iso":  # both against the 1 mm truth, on the truth's own grid
             got = [resample(g, wanted[0].grid) for g in got]
-        result: CaseScore = score_case(got[0], got[1], wanted[0], wanted[1])
-        true[space, "v"], true[space, "s"] = wanted
+        result = strict_segmentation(got[0], got[1], wanted[0], wanted[1])
+        true[space] = wanted
         row |= {
-            f"{space} vertebra": result.vertebra_dice,
-            f"{space} posterior": result.posterior_dice,
-            f"{space} body": result.body_dice,
-            f"{space} NSD 1 mm": float(np.mean([v.nsd_1mm for v in result.vertebrae])),
-            f"{space} signed mm": float(np.nanmean([v.signed_mm for v in result.vertebrae])),
-            f"{space} identified": result.identified,
-            f"{space} spurious": result.spurious,
-            f"{space} wrong level": result.wrong_level,
+            f"{space} vertebra": at(result, "vertebra", "dice"),
+            f"{space} posterior": at(result, "posterior", "dice"),
+            f"{space} body": at(result, "vertebral_body", "dice"),
+            f"{space} NSD 1 mm": at(result, "vertebra", "nsd_1mm"),
+            f"{space} signed mm": at(result, "vertebra", "signed_distance"),
+            f"{space} identified": at(result, "vertebra", "identified"),
+            f"{space} spurious": int(at(result, "vertebra", "spurious")),
+            f"{space} wrong level": int(at(result, "vertebra", "wrong_level")),
         }
-    native_v, native_s = true["native", "v"], true["native", "s"]
-    iso_v, iso_s = true["iso", "v"], true["iso", "s"]
-    up = score_case(resample(native_v, iso_v.grid), resample(native_s, iso_v.grid), iso_v, iso_s)
-    down = score_case(
-        resample(iso_v, native_v.grid), resample(iso_s, native_v.grid), native_v, native_s
-    )
-    row |= {
-        "ceiling native vertebra": down.vertebra_dice,
-        "ceiling native posterior": down.posterior_dice,
-        "ceiling iso vertebra": up.vertebra_dice,
-        "ceiling iso posterior": up.posterior_dice,
-    }
+    for space, elsewhere in (("native", "iso"), ("iso", "native")):
+        best = ceiling(*true[elsewhere], *true[space])
+        row[f"ceiling {space} vertebra"] = at(best, "vertebra", "dice")
+        row[f"ceiling {space} posterior"] = at(best, "posterior", "dice")
+    iso_v = true["iso"][0]
     true_ct = read(truth / f"{subject}_space-iso_ct.nii.gz", "ct")
     tissue = read(truth / f"{subject}_space-iso_desc-tissue_dseg.nii.gz", "labels")
     synthetic = read(out / f"{stem}_space-iso_desc-synth_ct.nii.gz", "ct")

@@ -18,7 +18,9 @@ from scipy import ndimage
 
 from common import publish, run_spinect, table
 from spinect.anatomy import BODY, PRESACRAL
-from spinect.evaluation.overlap import dice, score_case
+from spinect.evaluation.measures import at
+from spinect.evaluation.overlap import dice
+from spinect.evaluation.protocols.strict_segmentation import ceiling, strict_segmentation
 from spinect.evaluation.surface import surface_distances
 from spinect.geometry import Volume
 from spinect.geometry.resample import resample, to_iso
@@ -51,18 +53,17 @@ def bodies(name: str, truth: Volume, vertebrae: Volume, subregions: Volume) -> R
     true_sub = truth.with_data(np.where(truth.data > 0, 50, 0).astype(np.uint8))
     is_body = np.isin(subregions.data, BODY)
     pred = vertebrae.with_data(np.where(is_body, vertebrae.data, 0).astype(np.uint8))
-    score = score_case(pred, subregions, true, true_sub)
-    there = resample(resample(true, to_iso(true).grid), true.grid)
-    ceiling = score_case(there, there.with_data(np.where(there.data > 0, 50, 0)), true, true_sub)
+    score = strict_segmentation(pred, subregions, true, true_sub)
+    best = ceiling(to_iso(true), to_iso(true_sub), true, true_sub)
     return Row(
         name,
-        score.vertebra_dice,
+        at(score, "vertebra", "dice"),
         float("nan"),
-        float(np.mean([v.nsd_2mm for v in score.vertebrae])),
-        float(np.nanmean([v.signed_mm for v in score.vertebrae])),
-        score.identified,
-        score.spurious,
-        ceiling.vertebra_dice,
+        at(score, "vertebra", "nsd_2mm"),
+        at(score, "vertebra", "signed_distance"),
+        at(score, "vertebra", "identified"),
+        int(at(score, "vertebra", "spurious")),
+        at(best, "vertebra", "dice"),
     )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from common import publish, table
 from spinect.anatomy import POSTERIOR, SACRUM
+from spinect.evaluation.points import target_errors
 from spinect.geometry import Grid, Volume
 from spinect.geometry.landmarks import Landmarks
 from spinect.geometry.transform import apply, invert
@@ -93,12 +94,7 @@ def scans(
 
 def errors(case: Case, truth: dict[int, Float], guess: Callable[[int], Float]) -> Float:
     """(N,) distance of every bone voxel to where it belongs, mm."""
-    out = np.empty(len(case.points))
-    for vertebra in np.unique(case.vertebra):
-        own = case.vertebra == vertebra
-        apart = apply(guess(vertebra), case.points[own]) - apply(truth[vertebra], case.points[own])
-        out[own] = np.linalg.norm(apart, axis=1)
-    return out
+    return target_errors(case.points, case.vertebra, truth.__getitem__, guess)
 
 
 def unregistered(case: Case, truth: dict[int, Float]) -> Float:

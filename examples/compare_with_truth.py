@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from spinect import RunOptions, read, run_files
-from spinect.evaluation.overlap import score_case
+from spinect.evaluation.measures import at
+from spinect.evaluation.protocols.strict_segmentation import strict_segmentation
 from spinect.phantom.pair import write_dataset
 
 SEED = 1_000_001  # a test seed: no training has seen this subject
@@ -25,10 +26,13 @@ def main() -> None:
     truth = out / "phantom" / "derivatives" / "truth" / subject
     made = [read(out / f"{subject}_T1w_{kind}.nii.gz", "labels") for kind in kinds]
     true = [read(truth / f"{subject}_space-T1w_{kind}.nii.gz", "labels") for kind in kinds]
-    score = score_case(made[0], made[1], true[0], true[1])
-    print(f"vertebra Dice {score.vertebra_dice:.2f}, posterior Dice {score.posterior_dice:.2f}")
-    for row in score.vertebrae:
-        print(f"  id {row.vertebra}: Dice {row.dice:.2f}, surface {row.signed_mm:+.2f} mm")
+    score = strict_segmentation(made[0], made[1], true[0], true[1])
+    posterior = at(score, "posterior", "dice")
+    print(f"vertebra Dice {at(score, 'vertebra', 'dice'):.2f}, posterior Dice {posterior:.2f}")
+    for row in score:
+        if (row.region, row.metric) == ("vertebra", "dice") and row.item:
+            surface = at(score, "vertebra", "signed_distance", row.item)
+            print(f"  {row.item}: Dice {row.value:.2f}, surface {surface:+.2f} mm")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from spinect.anatomy import CLASS, VERTEBRAE
-from spinect.evaluation.overlap import score_case
+from spinect.evaluation.measures import at
+from spinect.evaluation.protocols.strict_segmentation import strict_segmentation
 from spinect.geometry import Volume
 from spinect.inference import MaskHeads
 from spinect.segmentation import Segmentation, agreement, segment_heads, with_confidence
@@ -43,10 +44,11 @@ def nothing(heads):
 
 def test_ideal_heads_give_back_the_truth(tiny_pair):
     found = segment_heads(ideal_heads(tiny_pair), tiny_pair.ct, lowest=24)
-    score = score_case(found.vertebrae, found.subregions, tiny_pair.vertebrae, tiny_pair.subregions)
-    assert [v.matched for v in score.vertebrae] == [22, 23, 24]
-    assert score.vertebra_dice > 0.97
-    assert score.body_dice > 0.97
+    true = tiny_pair.vertebrae, tiny_pair.subregions
+    score = strict_segmentation(found.vertebrae, found.subregions, *true)
+    assert at(score, "vertebra", "wrong_level") == at(score, "vertebra", "missed") == 0
+    assert at(score, "vertebra", "dice") > 0.97
+    assert at(score, "vertebral_body", "dice") > 0.97
     assert [row["name"] for row in found.rows] == ["L3", "L4", "L5"]
     assert {row["level_source"] for row in found.rows} == {"user"}
     volume = np.count_nonzero(tiny_pair.vertebrae.data == 23)

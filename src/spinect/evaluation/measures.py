@@ -66,7 +66,9 @@ MEASURES: Final[dict[str, Measure]] = {
         Measure("spinous_length_error", "mm", "zero", -_INF, _INF, "predicted minus true length"),
         Measure("canal_width_error", "mm", "zero", -_INF, _INF, "predicted minus true width"),
         # Registration
-        Measure("tre", "mm", "lower", 0, _INF, "target registration error"),
+        Measure("tre", "mm", "lower", 0, _INF, "target registration error, mean over points"),
+        Measure("tre_p95", "mm", "lower", 0, _INF, "its 95th percentile over points"),
+        Measure("tre_max", "mm", "lower", 0, _INF, "its largest value"),
         Measure("level_agreement", "", "higher", 0, 1, "share of vertebrae of the same name"),
     )
 }

@@ -10,7 +10,8 @@ import numpy as np
 
 from spinect.errors import ConfigError, OutputError
 from spinect.evaluation.image import mae, near_bone, oracle_floor
-from spinect.evaluation.overlap import CaseScore, score_case
+from spinect.evaluation.measures import Value, at
+from spinect.evaluation.protocols.strict_segmentation import strict_segmentation
 from spinect.geometry import Volume
 from spinect.geometry.resample import resample
 from spinect.io import atomic, read
@@ -128,7 +129,7 @@ def _compare(outcome: Outcome, truth: _Truth) -> Demo:
         )
     }
     masks = list(got.values())
-    score = score_case(masks[0], masks[1], truth.vertebrae, truth.subregions)
+    score = strict_segmentation(masks[0], masks[1], truth.vertebrae, truth.subregions)
     comparison = (*_mask_rows(score), *_hu_rows(masks[4], truth))
     scene = Scene(
         image=read(case.source),
@@ -147,17 +148,23 @@ def _compare(outcome: Outcome, truth: _Truth) -> Demo:
     return Demo(case.output(names.PAGE), case.output(names.PREVIEW), comparison, outcome.seconds)
 
 
-def _mask_rows(score: CaseScore) -> Sequence[Comparison]:
-    count = len(score.vertebrae)
-    distances = [v.signed_mm for v in score.vertebrae if v.matched and np.isfinite(v.signed_mm)]
+def _mask_rows(score: list[Value]) -> Sequence[Comparison]:
+    each = [v for v in score if v.region == "vertebra" and v.item]
+    count = sum(v.metric == "dice" for v in each)
+    distances = [v.value for v in each if v.metric == "signed_distance" and np.isfinite(v.value)]
+    named = count - at(score, "vertebra", "missed") - at(score, "vertebra", "wrong_level")
     return (
         Comparison(
             "vertebra Dice",
-            f"{score.vertebra_dice:.2f}",
+            f"{at(score, 'vertebra', 'dice'):.2f}",
             f"mean of {count} whole vertebrae on the MR's grid; 1 is perfect",
         ),
-        Comparison("body Dice", f"{score.body_dice:.2f}", "vertebral bodies only"),
-        Comparison("posterior Dice", f"{score.posterior_dice:.2f}", "arches and processes"),
+        Comparison(
+            "body Dice", f"{at(score, 'vertebral_body', 'dice'):.2f}", "vertebral bodies only"
+        ),
+        Comparison(
+            "posterior Dice", f"{at(score, 'posterior', 'dice'):.2f}", "arches and processes"
+        ),
         Comparison(
             "surface distance",
             f"{np.median(distances):+.2f} mm" if distances else "n/a",
@@ -165,8 +172,8 @@ def _mask_rows(score: CaseScore) -> Sequence[Comparison]:
         ),
         Comparison(
             "levels",
-            f"{count - score.wrong_level} of {count}",
-            f"right names among the true vertebrae; {score.spurious} extra",
+            f"{named:.0f} of {count}",
+            f"right names among the true vertebrae; {at(score, 'vertebra', 'spurious'):.0f} extra",
         ),
     )
 
