@@ -80,7 +80,7 @@ def test_imports_run_down(path):
 
 
 LATE = {"cli", "viewer"}  # start-up time
-OPTIONAL = {"lightning", "tensorboard", "pyvista", "pydicom", "torch", "matplotlib"}
+OPTIONAL = {"lightning", "tensorboard", "pyvista", "pydicom", "torch", "matplotlib", "pyarrow"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))

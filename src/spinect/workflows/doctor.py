@@ -25,7 +25,7 @@ SHIPPED: Final = ("mr2ct", "vertebrae")
 _LEAST_MEMORY: Final = 4 * 2**30
 _LEAST_DISK: Final = 2 * 2**30
 _EXTRAS: Final = {"train": ("lightning", "tensorboard"), "render": ("pyvista",),
-                  "dicom": ("pydicom",)}  # fmt: skip
+                  "dicom": ("pydicom",), "stats": ("pyarrow",)}  # fmt: skip
 
 
 @dataclass(frozen=True)
