@@ -70,9 +70,7 @@ def score_ceiling(truth: Truth) -> Iterator[Scored]:
         yield "strict", "iso", ceiling(*native, *iso)
 
 
-def rows_of(
-    scored: Iterator[Scored], truth: Truth, method: str
-) -> list[Tidy]:
+def rows_of(scored: Iterator[Scored], truth: Truth, method: str) -> list[Tidy]:
     """Tidy rows of one case."""
     series = truth.series
     return [
