@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spinect.card import Card, list_bundles
-from spinect.errors import InputError
 from spinect.io.bids import find_patients
 from spinect.io.participants import read_rows, read_scans
 from spinect.workflows.check.leakage import check_sides, fingerprint
@@ -53,13 +52,8 @@ def trained_here(dataset: Path, methods: Mapping[str, Method]) -> list[str]:
     cards = {card.sha256: card for card in list_bundles() if card.sha256}
     used: dict[str, set[str]] = defaultdict(set)
     for method in methods.values():
-        for made in method.made.values():
-            try:
-                record = made.record()
-            except InputError:
-                continue  # refused, with this reason, by `_other_image`
-            for model in record.models if record else ():
-                used[model.sha256].add(method.name)
+        for sha256 in method.models:
+            used[sha256].add(method.name)
     mine = listing_hash(dataset)
     return [
         f"leak: {', '.join(sorted(used[sha]))} used {cards[sha].name}, whose card names a folder "

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -68,6 +69,16 @@ class Method:
     def kinds(self) -> frozenset[str]:
         """Fields of `Made` that at least one case has: what every case must have."""
         return frozenset(key for one in self.made.values() for key in one.images)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """sha256 -> name of the bundles that the readable records name."""
+        found: dict[str, str] = {}
+        for made in self.made.values():
+            with suppress(InputError):  # a foreign record refuses its case, see `guards`
+                record = made.record()
+                found |= {model.sha256: model.name for model in record.models} if record else {}
+        return found
 
 
 def find_methods(results: Path) -> dict[str, Method]:

@@ -1,34 +1,29 @@
-"""`spinect evaluate`: pair, check, score, then tables, report and record."""
+"""Pair, check and score; one process or several."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
 
-from spinect.errors import ConfigError, InputError
 from spinect.evaluation.tables import Tidy
-from spinect.workflows.evaluate.cases import (
-    NO_RESULT,
-    STORE,
-    Job,
-    JudgeMasks,
-    Outcome,
-    Task,
-    do_job,
-)
-from spinect.workflows.evaluate.guards import Verdict, judge_inputs
+from spinect.workflows.evaluate.cases import NO_RESULT, Job, Outcome, do_job
+from spinect.workflows.evaluate.guards import judge_inputs
 from spinect.workflows.evaluate.judge import Judge
 from spinect.workflows.evaluate.options import EvaluateOptions
+from spinect.workflows.evaluate.pairing import (
+    check_names,
+    expected_series,
+    make_job,
+    not_independent,
+)
 from spinect.workflows.evaluate.results import Method, find_methods
 from spinect.workflows.evaluate.score import CEILING
-from spinect.workflows.evaluate.truth import Cohort, Series, find_cohort
-from spinect.workflows.failures import exit_code, reason
+from spinect.workflows.evaluate.truth import Cohort, find_cohort
+from spinect.workflows.failures import exit_code
 from spinect.workflows.record import Stopwatch
 
 Tell = Callable[[Outcome, int, int], None]  # outcome, number of it, number of all
-THREADS: Final = 2  # of a single worker
 
 
 @dataclass(frozen=True)
@@ -81,15 +76,15 @@ def score_results(
     with watch.stage("check"):
         cohort = find_cohort(dataset, options.split, options.contrasts)
         methods = find_methods(results)
-        _check_names(methods, options)
+        check_names(methods, options)
         expected = expected_series(cohort, methods, options.one_series)
         cohort = replace(cohort, series=tuple(expected))
         verdict = judge_inputs(dataset, cohort, methods)
     judge = Judge(options.judge, out) if options.judge else None
     with watch.stage("judge"):
         warnings = [*cohort.warnings, *verdict.warnings]
-        warnings += _not_independent(judge, methods) if judge else []
-        jobs = [_job(s, methods, verdict, judge, options, out) for s in cohort.series]
+        warnings += not_independent(judge, methods) if judge else []
+        jobs = [make_job(s, methods, verdict, judge, options, out) for s in cohort.series]
     with watch.stage("score"):
         outcomes = _work(jobs, options.workers, tell)
     rows = [row for outcome in outcomes for row in outcome.rows]
@@ -101,31 +96,6 @@ def score_results(
         (judge.name, judge.sha256) if judge else None,
         tuple(warnings),
     )
-
-
-def expected_series(
-    cohort: Cohort, methods: Mapping[str, Method], one_series: bool
-) -> list[Series]:
-    """The series of which every method must have a result.
-
-    Args:
-        one_series: One for each patient: the first that any method has, else the first of all.
-    Raises:
-        InputError: No method has a result of any of them.
-    """
-    have = {name for method in methods.values() for name in method.made}
-    if not have & {series.name for series in cohort.series}:
-        raise InputError(
-            f"no result belongs to a series that is scored: results are {', '.join(sorted(have)[:3])}"
-            f", series {', '.join(s.name for s in cohort.series[:3])}; results keep the name of "
-            "the MR, and only one side of the split is scored (--split)"
-        )
-    if not one_series:
-        return list(cohort.series)
-    chosen: dict[str, Series] = {}
-    for series in sorted(cohort.series, key=lambda s: s.name not in have):
-        chosen.setdefault(series.patient, series)
-    return [series for series in cohort.series if chosen[series.patient] is series]
 
 
 def undefined(rows: Sequence[Tidy], outcomes: Sequence[Outcome]) -> Iterator[Tidy]:
@@ -148,62 +118,6 @@ def undefined(rows: Sequence[Tidy], outcomes: Sequence[Outcome]) -> Iterator[Tid
             if (protocol, space, region, metric) not in own:
                 yield Tidy(outcome.method, protocol, space, series.patient, series.name, region,
                            "", metric, float("nan"), note)  # fmt: skip
-
-
-def _check_names(methods: Mapping[str, Method], options: EvaluateOptions) -> None:
-    if CEILING in methods:
-        raise ConfigError(f"no method may be called {CEILING!r}, the truth is: rename its folder")
-    if options.reference is not None and options.reference not in methods:
-        raise ConfigError(
-            f"--reference {options.reference!r} is not among the methods {', '.join(methods)}"
-        )
-
-
-def _not_independent(judge: Judge, methods: Mapping[str, Method]) -> list[str]:
-    """Methods whose own run used the judge's weights."""
-    used = []
-    for method in methods.values():
-        for made in method.made.values():
-            record = None if made.run is None else made.record()
-            if record and judge.sha256 in {model.sha256 for model in record.models}:
-                used.append(method.name)
-                break
-    if not used:
-        return []
-    return [
-        f"the judge {judge.name} also made the masks of {', '.join(used)}: as a judge of their "
-        "CT it is not independent"
-    ]
-
-
-def _job(
-    series: Series,
-    methods: Mapping[str, Method],
-    verdict: Verdict,
-    judge: Judge | None,
-    options: EvaluateOptions,
-    out: Path,
-) -> Job:
-    """What is to be done for one series; the judge segments here, where it is loaded once."""
-    tasks = [Task(CEILING)] if "strict" in options.protocols else []
-    for method in methods.values():
-        made = method.made.get(series.name)
-        refused = verdict.leaked.get(series.name) or verdict.refused.get((method.name, series.name))
-        if made is not None and not refused and (lack := method.kinds - made.images.keys()):
-            refused = f"{series.name}: incomplete, no {', '.join(sorted(lack))}; run it again"
-        judged = None
-        if judge is not None and not refused and "ct_iso" in method.kinds and series.iso.masks:
-            files = None
-            if made is not None and made.ct_iso is not None:
-                try:
-                    judge.masks(made.ct_iso)
-                    files = judge.files(made.ct_iso)
-                except Exception as problem:  # a CT that the judge cannot take fails this case only
-                    refused = reason(problem, series.name, "out of memory in the judge")
-            judged = JudgeMasks(judge.name, judge.sha256, files)
-        tasks.append(Task(method.name, made, judged, refused or ""))
-    threads = THREADS if options.workers == 1 else 1
-    return Job(series, tuple(tasks), options.protocols, out / STORE, options.resume, threads)
 
 
 def _work(jobs: Sequence[Job], workers: int, tell: Tell | None) -> list[Outcome]:
