@@ -115,9 +115,9 @@ def agreement(differences: Mapping[str, Sequence[float]]) -> Agreement | None:
     """Limits of agreement of differences that come several to a patient; None below 3 in all.
 
     The variance of one difference is that between patients plus that within, from a one-way
-    analysis of variance with patients as groups: with m_i differences of n patients and m = (sum m_i
-    - sum m_i^2 / sum m_i) / (n - 1), between = max(0, (MS_between - MS_within) / m). One patient,
-    or one difference each, leaves the plain standard deviation.
+    analysis of variance with patients as groups: with m_i differences of n patients and
+    m = (sum m_i - sum m_i^2 / sum m_i) / (n - 1), between = max(0, (MS_between - MS_within) / m).
+    One patient, or one difference each, leaves the plain standard deviation.
 
     Source: Bland and Altman, J Biopharm Stat 17:571 (2007), section 3.
     """

@@ -129,7 +129,7 @@ def depth_view(shape: Shape, side: Side) -> Picture:
     distance = ndimage.zoom(shape.distance, factors, order=1)
     along = 1 if side == "back" else 0  # from behind: y runs to the front; from the left: x right
     mask, distance = (np.moveaxis(a, along, 0) for a in (mask, distance))
-    filled = mask >= 0.5
+    filled = np.asarray(mask >= 0.5)
     first = filled.argmax(0)
     hit = filled.any(0)
     rows, columns = np.indices(first.shape)
@@ -176,7 +176,7 @@ def pyvista_views(shape: Shape) -> dict[Side, Picture]:
     found: dict[Side, Picture] = {}
     for side in SIDES:
         wide = size[0] if side == "back" else size[1]
-        window = (max(int(wide * _FINE), 1), max(int(size[2] * _FINE), 1))
+        window = [max(int(wide * _FINE), 1), max(int(size[2] * _FINE), 1)]
         plotter = pyvista.Plotter(off_screen=True, window_size=window, lighting="light kit")
         plotter.add_mesh(
             mesh, scalars="distance", cmap=MAP, clim=(-LIMIT_MM, LIMIT_MM), smooth_shading=True,
@@ -186,7 +186,7 @@ def pyvista_views(shape: Shape) -> dict[Side, Picture]:
         eye = list(centre)
         eye[1 if side == "back" else 0] -= 1000.0
         plotter.camera_position = [tuple(eye), tuple(centre), (0.0, 0.0, 1.0)]
-        plotter.enable_parallel_projection()
+        plotter.camera.parallel_projection = True
         plotter.camera.parallel_scale = size[2] / 2
         found[side] = np.asarray(plotter.screenshot(return_img=True), np.uint8)
         plotter.close()

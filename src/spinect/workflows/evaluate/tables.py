@@ -128,7 +128,7 @@ def make_tables(
     there = {(r.protocol, r.space, r.region, r.metric, bool(r.item)) for r in rows}
     made = []
     for key, title, text, wanted in _plan():
-        every = [c for column in wanted for c in _seen_by(column, judge)]
+        every = [c for column in wanted for c in seen_by(column, judge)]
         judged = [c for c in every if judge and c.region.endswith(f"@{judge}")]
         columns = [*judged, *(c for c in every if c not in judged)]
         columns = [c for c in columns if _key(c) in there]
@@ -149,7 +149,7 @@ def _key(column: Column) -> tuple[str, str, str, str, bool]:
     return (column.protocol, column.space, column.region, column.metric, column.items)
 
 
-def _seen_by(column: Column, judge: str | None) -> tuple[Column, ...]:
+def seen_by(column: Column, judge: str | None) -> tuple[Column, ...]:
     """The column, and the same of the judge's masks."""
     if judge is None:
         return (column,)
