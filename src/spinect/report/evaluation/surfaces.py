@@ -129,7 +129,7 @@ def depth_view(shape: Shape, side: Side) -> Picture:
     distance = ndimage.zoom(shape.distance, factors, order=1)
     along = 1 if side == "back" else 0  # from behind: y runs to the front; from the left: x right
     mask, distance = (np.moveaxis(a, along, 0) for a in (mask, distance))
-    filled = np.asarray(mask >= 0.5)
+    filled: NDArray[np.bool_] = np.greater_equal(mask, 0.5)
     first = filled.argmax(0)
     hit = filled.any(0)
     rows, columns = np.indices(first.shape)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,11 +25,11 @@ from spinect.workflows.evaluate.score import (
 )
 from spinect.workflows.evaluate.truth import Series
 from spinect.workflows.failures import reason
-from spinect.workflows.record import commit
 
 Status = Literal["done", "kept", "missing", "failed"]
 STORE: Final = "cases"
 NO_RESULT: Final = "no result"
+_MEASURING: Final = ("evaluation", "geometry")  # packages whose code makes the values
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,12 @@ def _score(truth: Truth, task: Task, job: Job) -> list[Tidy]:
 
 
 def content_key(task: Task, job: Job) -> str:
-    """sha256 over all that decides the values: program, protocols, judge, every file."""
+    """sha256 over all that decides the values: formulas, protocols, judge, every file."""
     series, made = job.series, task.made
     files = [*series.native.paths(), *series.iso.paths(), *(made.images.values() if made else ())]
     judge = None if task.judged is None else (task.judged.name, task.judged.sha256)
     facts = {
-        "version": spinect.__version__,
-        "commit": commit(),
+        "program": program_hash(),
         "method": task.method,
         "patient": series.patient,
         "protocols": sorted(job.protocols),
@@ -146,6 +146,18 @@ def content_key(task: Task, job: Job) -> str:
         "files": {path.name: file_hash(path) for path in files},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def program_hash() -> str:
+    """sha256 of the sources that measure: other formulas make other values."""
+    root = Path(spinect.__file__).parent
+    files = [path for part in _MEASURING for path in sorted((root / part).rglob("*.py"))]
+    own = [Path(__file__).with_name(name) for name in ("loading.py", "score.py")]
+    digest = hashlib.sha256(spinect.__version__.encode())
+    for path in (*files, *own):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _keep(rows: list[Tidy], place: Path, case: str) -> None:
