@@ -37,6 +37,10 @@ _RESERVED: Final = (
 )  # fmt: skip
 
 
+def _is_reserved(key: str) -> bool:
+    return any(key == one or one.startswith(f"{key}.") for one in _RESERVED)
+
+
 class _Part(BaseModel, frozen=True, extra="forbid"):
     """A group of fields."""
 
@@ -125,7 +129,7 @@ class Row(_Part, frozen=True, extra="forbid"):
                 f"row {self.name} trains nothing: set, seeds and baseline go with preset"
             )
         for key in self.set:
-            if any(key == one or one.startswith(f"{key}.") for one in _RESERVED):
+            if _is_reserved(key):
                 raise ValueError(f"row {self.name}: {key} is the same for all rows, see budget")
         return self
 
@@ -139,6 +143,7 @@ class Experiment(_Part, frozen=True, extra="forbid"):
     budget: Budget
     slices: dict[str, Any] = {"patch": [256, 256], "raster": "slices"}  # "data" of 2D presets
     volumes: dict[str, Any] = {"patch": [96, 96, 96]}  # "data" of 3D presets
+    trainer: dict[str, Any] = {}  # "trainer" of every preset
     judge: str | None = None  # segmenter bundle; None: the shipped segmenter is the only one
     rows: tuple[Row, ...] = Field(min_length=1)
     tables: tuple[TableName, ...] = TABLES
@@ -148,6 +153,9 @@ class Experiment(_Part, frozen=True, extra="forbid"):
         named = Counter(row.name for row in self.rows)
         if twice := [name for name, times in named.items() if times > 1]:
             raise ValueError(f"two rows are named {twice[0]}: give one of them another name")
+        for key in self.trainer:
+            if _is_reserved(f"trainer.{key}"):
+                raise ValueError(f"trainer.{key} is told by budget: leave it out")
         trained = {row.name for row in self.rows if row.weights_of is None}
         for row in self.rows:
             if row.weights_of is not None and row.weights_of not in trained:

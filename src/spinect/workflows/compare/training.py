@@ -83,12 +83,16 @@ def _fill_data(raw: dict[str, Any], experiment: Experiment, row: Row) -> None:
 def _fill_budget(raw: dict[str, Any], experiment: Experiment, path: Path) -> None:
     budget = experiment.budget
     kept = {k: v for k, v in raw.get("trainer", {}).items() if k not in _ENDS}
-    raw["trainer"] = kept | {
-        "schedule": "cosine-clock",
-        "max_minutes": budget.minutes,
-        "clock": budget.clock,
-        "threads": budget.threads,
-    }
+    raw["trainer"] = (
+        kept
+        | experiment.trainer
+        | {
+            "schedule": "cosine-clock",
+            "max_minutes": budget.minutes,
+            "clock": budget.clock,
+            "threads": budget.threads,
+        }
+    )
     raw["export"] |= {
         "summary": _ABOUT,
         "command": f"spinect compare {experiment.name}.yaml, preset {path.stem}",
