@@ -69,7 +69,7 @@ def options_of(level: Level) -> RegisterOptions:
 
 
 def register_level(
-    dataset: Path, contrast: str, level: Level, noise: tuple[float, int], view: Path
+    dataset: Path, contrast: str, level: Level, noise: tuple[float, int], view: Path, pause: Pause
 ) -> Facts:
     """Register the training pairs of a dataset into a folder that training reads.
 
@@ -78,7 +78,7 @@ def register_level(
     Args:
         noise: SD of the error of each landmark along each axis in mm, and the seed of the errors,
             which are the same at every level.
-        view: Made, or gone on with.
+        view: Made, or gone on with; pairs that are up to date are kept.
     Returns:
         How many pairs were registered and how many were rejected or failed, and the reasons.
     Raises:
@@ -95,7 +95,8 @@ def register_level(
     if not pairs:
         raise InputError(f"{dataset}: no {contrast} of the split train: nothing to register")
     placed = [replace(pair, key=_way(pair.mr, view)) for pair in pairs]
-    done = register_many(placed, options_of(level), view / REGISTERED / TABLE)
+    table = view / REGISTERED / TABLE
+    done = register_many(placed, options_of(level), table, lambda *_: pause())
     write_table(training, view / "participants.tsv")
     bad = {o.pair.participant: o.error for o in done.outcomes if o.status == "failed"}
     for outcome in done.outcomes:

@@ -2,108 +2,27 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 from spinect.card import find_bundle, verify
-from spinect.errors import ConfigError, InputError
+from spinect.errors import InputError
 from spinect.io.bids import find_patients
 from spinect.io.participants import patient_splits
 from spinect.training.config import resolve_path
 from spinect.workflows.compare import training
-from spinect.workflows.compare.config import Experiment, PhantomSource, Row
+from spinect.workflows.compare.config import PhantomSource
 from spinect.workflows.compare.engine import Use
+from spinect.workflows.compare.plan import STAGES, Job, Plan, Stage
+from spinect.workflows.compare.scoring import conclude
 from spinect.workflows.compare.stages import Done, Paused, Stages
 from spinect.workflows.compare.status import Status, write_status
 from spinect.workflows.compare.tools import Tools
 from spinect.workflows.failures import reason
 from spinect.workflows.steps import SEGMENTER
 
-Stage = Literal["prepare", "train", "translate", "evaluate"]
-STAGES: Final[tuple[Stage, ...]] = ("prepare", "train", "translate", "evaluate")
 Tell = Callable[[str, str, float], None]  # stage, what, seconds
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row with one seed of training.
-
-    Attributes:
-        weights: The row whose training it uses.
-    """
-
-    row: Row
-    weights: Row
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of its results."""
-        return self._named(self.row)
-
-    @property
-    def training(self) -> str:
-        """Of its weights."""
-        return self._named(self.weights)
-
-    def _named(self, row: Row) -> str:
-        """The seed stands in it where there are several."""
-        return row.name if len(self.weights.seeds) == 1 else f"{row.name}_seed-{self.seed}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What this start does.
-
-    Attributes:
-        home: Folder of the experiment's file, by which presets are found.
-        until: The last stage. minutes: Wall time of this start; None: to the end.
-    """
-
-    experiment: Experiment
-    home: Path
-    out: Path
-    only: tuple[str, ...] = ()
-    until: Stage = "evaluate"
-    minutes: float | None = None
-
-    def jobs(self) -> list[Job]:
-        """Those of this start, in the order of the rows.
-
-        Raises:
-            ConfigError: `only` names no row.
-        """
-        rows = {row.name: row for row in self.experiment.rows}
-        if unknown := [name for name in self.only if name not in rows]:
-            raise ConfigError(f"no row {unknown[0]!r}; there are {', '.join(rows)}")
-        chosen = [rows[name] for name in self.only] or list(rows.values())
-        pairs = [(row, self.experiment.weights(row)) for row in chosen]
-        return [Job(row, weights, seed) for row, weights in pairs for seed in weights.seeds]
-
-    def told(self) -> list[str]:
-        """What there is to do, one line per row and seed; every config is checked.
-
-        Raises:
-            ConfigError: An unknown preset or row, or a config that does not fit.
-        """
-        lines = []
-        for job in self.jobs():
-            weights = job.weights
-            if weights.preset is not None:
-                training.training_fields(self.experiment, weights, job.seed, self.home)
-            source = weights.preset or weights.bundle
-            lines.append(
-                f"{job.name}: weights {job.training} ({source}, seed {job.seed}, registration "
-                f"{weights.registration}), mode {job.row.inference.mode}"
-            )
-        trainings = {job.training for job in self.jobs() if job.weights.preset is not None}
-        budget = self.experiment.budget
-        total = len(trainings) * budget.minutes
-        lines.append(
-            f"{len(trainings)} trainings of {budget.minutes:g} {budget.clock} minutes: {total:g}"
-        )
-        return lines
 
 
 @dataclass
@@ -115,6 +34,7 @@ class Runner:
     stages: Stages
     clock: Callable[[], float] = time.perf_counter
     statuses: dict[str, Status] = field(default_factory=dict)
+    results: dict[str, dict[str, Path]] = field(default_factory=dict)  # contrast -> job -> folder
 
     def __post_init__(self) -> None:
         self.experiment = self.plan.experiment
@@ -128,6 +48,13 @@ class Runner:
             if job.weights.preset is not None
         }  # all of them now: an unknown preset is told before anything runs
         self.segmenter = verify(find_bundle(SEGMENTER))
+        if self.judges and self.experiment.judge is not None:
+            find_bundle(self.experiment.judge)
+
+    @property
+    def judges(self) -> bool:
+        """Whether this start ends in tables; those of some rows alone would replace the others."""
+        return self.plan.until == "evaluate" and not self.plan.only
 
     def left(self) -> float | None:
         """Minutes of this start that are left; None: as many as it takes."""
@@ -147,22 +74,30 @@ class Runner:
         """Every job through its stages; returns why it stopped early, or nothing."""
         for job in self.jobs:
             self.statuses[job.name] = Status.waiting(job.row, job.seed, job.name)
+        works: dict[Stage, Callable[[Job], Done | None]] = {
+            "prepare": self.prepare, "train": self.train, "translate": self.translate,
+        }  # fmt: skip
+        last = STAGES.index(self.plan.until) + 1
+        # Pairs are prepared when a training wants them, so that the first one begins early.
+        stages = STAGES[:1] if self.plan.until == "prepare" else STAGES[1:last]
         try:
-            for stage in STAGES[: STAGES.index(self.plan.until) + 1]:
-                for job in self.jobs:
-                    self._guarded(job, stage)
+            for stage in stages:
+                if stage in works:
+                    for job in self.jobs:
+                        self._guarded(job, stage, works[stage])
+            if self.judges:
+                self.evaluate()
         except Paused as why:
             return str(why)
         finally:
             write_status(self.statuses.values(), self.plan.out)
         return ""
 
-    def _guarded(self, job: Job, stage: Stage) -> None:
+    def _guarded(self, job: Job, stage: Stage, work: Callable[[Job], Done | None]) -> None:
         """One stage of a job; a failure stays with the job."""
         status = self.statuses[job.name]
         if status.state == "failed":
             return
-        work: Callable[[Job], Done | None] = getattr(self, stage)
         try:
             work(job)
         except Paused:
@@ -170,7 +105,7 @@ class Runner:
         except Exception as problem:  # the one place where a row may fail in any way
             memory = "out of memory: give it smaller patches, or a smaller batch"
             text = reason(problem, job.name, memory)
-            self.statuses[job.name] = status.failed(stage, text)
+            self.statuses[job.name] = self.statuses[job.name].failed(stage, text)
         write_status(self.statuses.values(), self.plan.out)
 
     def note(self, job: Job, state: str, **facts: Any) -> None:
@@ -183,7 +118,8 @@ class Runner:
         """The dataset folder, and the key of its content."""
         source = self.experiment.data
         if isinstance(source, PhantomSource):
-            inputs = source.model_dump(mode="json", exclude={"landmark_noise_mm"})
+            hidden = {"landmark_noise_mm"}  # no part of the images
+            inputs = source.model_dump(mode="json", exclude=hidden, exclude_defaults=True)
 
             def work(folder: Path) -> dict[str, Any]:
                 return self.tools.phantoms(source, folder, self.pause)
@@ -210,7 +146,7 @@ class Runner:
         level, noise = row.registration, (sigma, self.experiment.seed)
 
         def work(view: Path) -> dict[str, Any]:
-            return self.tools.register(dataset, contrast, level, noise, view)
+            return self.tools.register(dataset, contrast, level, noise, view, self.pause)
 
         done = self.stages.do("pairs", f"{contrast}-{level}", inputs, work)
         self.note(job, "prepared", pairs=done.facts["registered"])
@@ -247,7 +183,8 @@ class Runner:
         scans = test_scans(dataset, self.experiment.contrast_of(row))
         use = Use(row.inference, SEGMENTER, self.experiment.seed, self.experiment.budget.threads)
         inputs = {"data": key, "bundle": sha256, "segmenter": self.segmenter,
-                  "inference": row.inference.model_dump(mode="json"), "seed": use.seed,
+                  "inference": row.inference.model_dump(mode="json", exclude_defaults=True),
+                  "seed": use.seed,
                   "scans": [path.name for path in scans]}  # fmt: skip
 
         def work(folder: Path) -> dict[str, Any]:
@@ -255,11 +192,22 @@ class Runner:
 
         done = self.stages.do("results", job.name, inputs, work)
         self.note(job, "translated", **done.facts)
+        self.results.setdefault(self.experiment.contrast_of(row), {})[job.name] = done.folder
         return done
 
-    def evaluate(self, job: Job) -> Done:
-        """Values of every test subject."""
-        return self.translate(job)
+    def evaluate(self) -> None:
+        """Values of every test subject, then verdicts, tables and the record."""
+        self.pause()
+        dataset, _ = self.dataset()
+        out, judge = self.plan.out, self.experiment.judge
+        values = [
+            self.tools.score(dataset, results, contrast, judge, out, self.pause)
+            for contrast, results in self.results.items()
+        ]
+        for name, status in self.statuses.items():
+            if status.state == "translated":
+                self.statuses[name] = status.moved("evaluated", {})
+        conclude(self.experiment, list(self.statuses.values()), values, out)
 
 
 def test_scans(dataset: Path, contrast: str) -> list[Path]:
@@ -291,6 +239,7 @@ def run_compare(
     Raises:
         ConfigError: The experiment names an unknown preset or row, or a config does not fit.
     """
-    runner = Runner(plan, tools or Tools(), Stages(plan.out.resolve(), tell))
+    plan = replace(plan, out=plan.out.resolve())
+    runner = Runner(plan, tools or Tools(), Stages(plan.out, tell))
     why = runner.run()
     return list(runner.statuses.values()), why

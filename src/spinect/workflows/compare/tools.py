@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from spinect.workflows.compare import data, engine, training
+from spinect.workflows.compare import data, engine, scoring, training
 from spinect.workflows.compare.config import Level, PhantomSource
 from spinect.workflows.compare.data import Pause
 from spinect.workflows.compare.engine import Use
+from spinect.workflows.compare.scoring import Values
 from spinect.workflows.compare.stages import Facts
 
 
@@ -24,7 +25,13 @@ class Registers(Protocol):
     """Registers the training pairs."""
 
     def __call__(
-        self, dataset: Path, contrast: str, level: Level, noise: tuple[float, int], view: Path
+        self,
+        dataset: Path,
+        contrast: str,
+        level: Level,
+        noise: tuple[float, int],
+        view: Path,
+        pause: Pause,
     ) -> Facts:
         """See `data.register_level`."""
         ...
@@ -50,6 +57,22 @@ class Translates(Protocol):
         ...
 
 
+class Scores(Protocol):
+    """Measures the results of all rows of one contrast."""
+
+    def __call__(
+        self,
+        dataset: Path,
+        results: Mapping[str, Path],
+        contrast: str,
+        judge: str | None,
+        out: Path,
+        pause: Pause,
+    ) -> Values:
+        """See `scoring.score_methods`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tools:
     """The workers of the stages."""
@@ -58,3 +81,4 @@ class Tools:
     register: Registers = data.register_level
     train: Trains = training.train_row
     translate: Translates = engine.translate_row
+    score: Scores = scoring.score_methods
