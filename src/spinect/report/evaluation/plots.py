@@ -168,9 +168,11 @@ def volume_plot(rows: Sequence[Tidy], method: str, region: str = "vertebra") -> 
         (found.high, "--", "+1.96 SD"),
     ):
         axes.axhline(value, color=ACCENT, linestyle=style, linewidth=1.2)
-        axes.annotate(f"{name} {value:+.1f}", (1, value), xycoords=("axes fraction", "data"),
-                      xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom",
-                      size=7, color=ACCENT)  # fmt: skip
+        axes.annotate(
+            f"{name} {value:+.1f}", (1, value), xycoords=("axes fraction", "data"),
+            xytext=(-2, 2), textcoords="offset points", ha="right", va="bottom", size=7,
+            color=ACCENT, bbox={"fc": "white", "alpha": 0.75, "ec": "none", "pad": 0.5},
+        )  # fmt: skip
     _finish(axes)
     axes.set_xlabel("mean of predicted and true volume [mL]", size=8.5, color=INK)
     axes.set_ylabel("predicted − true [mL]", size=8.5, color=INK)

@@ -134,9 +134,10 @@ def depth_view(shape: Shape, side: Side) -> Picture:
     rows, columns = np.indices(first.shape)
     before = mask[np.maximum(first - 1, 0), rows, columns]
     after = mask[first, rows, columns]
-    step = np.where(first > 0, (0.5 - before) / np.maximum(after - before, 1e-6), 0.0)
+    step = np.where(first > 0, (0.5 - before) / np.maximum(after - before, 1e-6), 1.0)
     depth = (first - 1 + step) * shape.spacing[along]
-    colour = _painted(distance[first, rows, columns])
+    near = distance[np.maximum(first - 1, 0), rows, columns]
+    colour = _painted(near + step * (distance[first, rows, columns] - near))
     light = _shade(np.where(hit, depth, np.nan))
     picture = np.where(hit[..., None], colour * light[..., None], 1.0)
     # arrays run (right or front, head); pictures run (feet, right) and (feet, back)

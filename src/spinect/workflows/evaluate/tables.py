@@ -141,9 +141,8 @@ def make_tables(
             continue
         lines, said = [Method(name) for name in methods], list(notes)
         if any(row.method == CEILING and c.takes(row) for row in rows for c in columns):
-            lines.append(
-                Method(CEILING, "ceiling (the truth after a change of grid)", ranked=False)
-            )
+            lines.append(Method(CEILING, ranked=False))
+            said.append("ceiling: what the truth itself scores after a change of grid.")
         against = Against(reference) if reference and len(methods) > 1 else None
         table = make_table(rows, columns, lines, against=against, notes=said)
         made.append(Named(key, title, text, table))
