@@ -21,9 +21,9 @@ def subject(seed):
     ct = 40 + 5 * rng.normal(size=SHAPE)
     ct[y < 4] = -1000
     vertebrae, subregions = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
-    wide = 8 + rng.uniform(0, 1.5)
+    wide, deep = 7 + seed % 4, 8 + rng.uniform(0, 1)
     for number, centre in ((24, 12), (23, 32), (22, 52)):
-        body = ((x - 12) / wide) ** 2 + ((y - 40) / 9) ** 2 < 1
+        body = ((x - 12) / wide) ** 2 + ((y - 40) / deep) ** 2 < 1
         body &= np.abs(z - centre) < 7
         spinous = (np.abs(x - 12) < 3) & (np.abs(y - 18) < 8) & (np.abs(z - centre) < 5)
         vertebrae[body | spinous] = number
