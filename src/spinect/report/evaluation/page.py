@@ -13,7 +13,7 @@ from spinect.evaluation.tables import Column, Table, Tidy
 from spinect.evaluation.tables.text import figures
 from spinect.report.evaluation.pictures import ERROR_HU, error_map, layers
 from spinect.report.evaluation.plots import LINED, box_plot, volume_plot
-from spinect.report.evaluation.surfaces import LIMIT_MM, Renderer, shape_of, surface_png
+from spinect.report.evaluation.surfaces import LIMIT_MM, Renderer, shape_of, surface_picture
 from spinect.report.figures import NOTICE
 from spinect.report.html import data_uri
 from spinect.report.scene import CT_WINDOW, Scene
@@ -169,6 +169,6 @@ def _view(view: CaseView, renderer: Renderer) -> dict[str, Any]:
     return {
         "view": view,
         "layers": layers(scene),
-        "error": data_uri(error, "png") if error else None,
-        "surface": data_uri(surface_png(shape, renderer), "png") if shape else None,
+        "error": data_uri(error, "jpeg") if error else None,
+        "surface": data_uri(surface_picture(shape, renderer), "jpeg") if shape else None,
     }

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from spinect.report.evaluation.plots import blank, png
+from spinect.report.evaluation.plots import blank, jpeg
 from spinect.report.figures import direction_letters, side
 from spinect.report.html import jpeg_uri, mask_uri
 from spinect.report.overlay import paint
@@ -24,7 +24,7 @@ def plane(scene: Scene) -> float:
 
 
 def error_map(scene: Scene) -> bytes | None:
-    """Synthetic minus true CT in the sagittal plane through the spine, with true outlines; PNG.
+    """Synthetic minus true CT in the sagittal plane through the spine, with true outlines; JPEG.
 
     None where one of the CTs is missing.
     """
@@ -50,8 +50,7 @@ def error_map(scene: Scene) -> bytes | None:
     bar = figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.03, aspect=28, extend="both")
     bar.ax.tick_params(labelsize=7)
     bar.set_label("HU", size=7)
-    figure.tight_layout(pad=0.4)
-    return png(figure)
+    return jpeg(figure)
 
 
 def layers(scene: Scene) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from spinect.anatomy import PRESACRAL
 from spinect.errors import ConfigError
 from spinect.geometry import Volume
 from spinect.geometry.resample import resample
-from spinect.report.evaluation.plots import blank, png
+from spinect.report.evaluation.plots import blank, jpeg
 
 Renderer = Literal["pyvista", "matplotlib", "none"]
 Side = Literal["back", "left"]
@@ -82,17 +82,16 @@ def shape_of(prediction: Volume, truth: Volume) -> Shape | None:
     return Shape(smooth, distance.astype(np.float32), (spacing[0], spacing[1], spacing[2]))
 
 
-def surface_png(shape: Shape, renderer: Renderer) -> bytes:
-    """Both views and the colour bar, with the renderer's name; PNG."""
+def surface_picture(shape: Shape, renderer: Renderer) -> bytes:
+    """Both views and the colour bar, with the renderer's name; JPEG."""
     if renderer == "pyvista":
         pictures = pyvista_views(shape)
     else:
         pictures = {side: depth_view(shape, side) for side in SIDES}
     high = max(picture.shape[0] for picture in pictures.values())
     wide = sum(picture.shape[1] for picture in pictures.values())
-    height = 4.2
-    width = min(height * wide / high + 0.9, 6.5)
-    figure = blank(width, height)
+    height = 4.0
+    figure = blank(height * wide / high + 1.3, height)
     axes = figure.subplots(1, 2, width_ratios=[p.shape[1] for p in pictures.values()])
     names = {"back": "from behind", "left": "from the left"}
     letters = {"back": ("L", "R"), "left": ("A", "P")}
@@ -104,7 +103,7 @@ def surface_png(shape: Shape, renderer: Renderer) -> bytes:
             axis.text(x, 0.5, letter, transform=axis.transAxes, size=7, ha="center", color="#777")
     bar = _colour_bar(figure, list(axes))
     bar.set_label(f"mm outside the true surface ({renderer})", size=7)
-    return png(figure)
+    return jpeg(figure)
 
 
 def _colour_bar(figure: Any, axes: list[Any]) -> Any:
@@ -112,7 +111,7 @@ def _colour_bar(figure: Any, axes: list[Any]) -> Any:
     from matplotlib.colors import Normalize
 
     scale = ScalarMappable(Normalize(-LIMIT_MM, LIMIT_MM), MAP)
-    bar = figure.colorbar(scale, ax=axes, shrink=0.7, pad=0.03, aspect=28)
+    bar = figure.colorbar(scale, ax=axes, shrink=0.7, pad=0.05, aspect=28)
     bar.ax.tick_params(labelsize=7)
     return bar
 
@@ -125,19 +124,20 @@ def depth_view(shape: Shape, side: Side) -> Picture:
     """
     factors = [s * _FINE for s in shape.spacing]
     factors[1 if side == "back" else 0] = 1.0  # along the sight, crossings are interpolated
-    mask = ndimage.zoom(shape.mask, factors, order=1)
-    distance = ndimage.zoom(shape.distance, factors, order=1)
+    mask: NDArray[np.float32] = ndimage.zoom(shape.mask, factors, order=1)
+    distance: NDArray[np.float32] = ndimage.zoom(shape.distance, factors, order=1)
     along = 1 if side == "back" else 0  # from behind: y runs to the front; from the left: x right
     mask, distance = (np.moveaxis(a, along, 0) for a in (mask, distance))
-    filled: NDArray[np.bool_] = np.greater_equal(mask, 0.5)
+    filled: NDArray[np.uint8] = (mask >= 0.5).astype(np.uint8)
     first = filled.argmax(0)
-    hit = filled.any(0)
+    hit = filled.max(0) > 0
     rows, columns = np.indices(first.shape)
     before = mask[np.maximum(first - 1, 0), rows, columns]
     after = mask[first, rows, columns]
-    step = np.where(first > 0, (0.5 - before) / np.maximum(after - before, 1e-6), 0.0)
+    step = np.where(first > 0, (0.5 - before) / np.maximum(after - before, 1e-6), 1.0)
     depth = (first - 1 + step) * shape.spacing[along]
-    colour = _painted(distance[first, rows, columns])
+    near = distance[np.maximum(first - 1, 0), rows, columns]
+    colour = _painted(near + step * (distance[first, rows, columns] - near))
     light = _shade(np.where(hit, depth, np.nan))
     picture = np.where(hit[..., None], colour * light[..., None], 1.0)
     # arrays run (right or front, head); pictures run (feet, right) and (feet, back)
@@ -167,27 +167,31 @@ def pyvista_views(shape: Shape) -> dict[Side, Picture]:
     """The same two views as triangle meshes, drawn off the screen by VTK."""
     import pyvista
 
-    grid = pyvista.ImageData(dimensions=shape.mask.shape, spacing=shape.spacing)
-    grid.point_data["mask"] = shape.mask.ravel(order="F")
-    grid.point_data["distance"] = shape.distance.ravel(order="F")
-    mesh = grid.contour([0.5], scalars="mask")
+    vtk: Any = pyvista  # its decorators hide the types of what is called here
+    with vtk.vtk_verbosity("off"):  # it says on stderr that there is no display: so it is meant
+        grid = vtk.ImageData(dimensions=shape.mask.shape, spacing=shape.spacing)
+        grid.point_data["mask"] = shape.mask.ravel(order="F")
+        grid.point_data["distance"] = shape.distance.ravel(order="F")
+        mesh = grid.contour([0.5], scalars="mask")
+        return {side: _drawn(vtk, mesh, shape, side) for side in SIDES}
+
+
+def _drawn(vtk: Any, mesh: Any, shape: Shape, side: Side) -> Picture:
     size = [n * s for n, s in zip(shape.mask.shape, shape.spacing, strict=True)]
+    wide = size[0] if side == "back" else size[1]
+    window = [max(int(wide * _FINE), 1), max(int(size[2] * _FINE), 1)]
+    plotter = vtk.Plotter(off_screen=True, window_size=window, lighting="light kit")
+    plotter.add_mesh(
+        mesh, scalars="distance", cmap=MAP, clim=(-LIMIT_MM, LIMIT_MM), smooth_shading=True,
+        show_scalar_bar=False,
+    )  # fmt: skip
+    plotter.set_background("white")
     centre = [extent / 2 for extent in size]
-    found: dict[Side, Picture] = {}
-    for side in SIDES:
-        wide = size[0] if side == "back" else size[1]
-        window = [max(int(wide * _FINE), 1), max(int(size[2] * _FINE), 1)]
-        plotter = pyvista.Plotter(off_screen=True, window_size=window, lighting="light kit")
-        plotter.add_mesh(
-            mesh, scalars="distance", cmap=MAP, clim=(-LIMIT_MM, LIMIT_MM), smooth_shading=True,
-            show_scalar_bar=False,
-        )  # fmt: skip
-        plotter.set_background("white")
-        eye = list(centre)
-        eye[1 if side == "back" else 0] -= 1000.0
-        plotter.camera_position = [tuple(eye), tuple(centre), (0.0, 0.0, 1.0)]
-        plotter.camera.parallel_projection = True
-        plotter.camera.parallel_scale = size[2] / 2
-        found[side] = np.asarray(plotter.screenshot(return_img=True), np.uint8)
-        plotter.close()
-    return found
+    eye = list(centre)
+    eye[1 if side == "back" else 0] -= 1000.0
+    plotter.camera_position = [tuple(eye), tuple(centre), (0.0, 0.0, 1.0)]
+    plotter.camera.parallel_projection = True
+    plotter.camera.parallel_scale = size[2] / 2
+    picture = np.asarray(plotter.screenshot(return_img=True), np.uint8)
+    plotter.close()
+    return picture

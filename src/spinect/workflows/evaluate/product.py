@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import spinect
 from spinect.errors import OutputError
 from spinect.evaluation.tables import latex, markdown, write_tidy
 from spinect.io.records import atomic, write_json, write_text
@@ -16,7 +17,7 @@ from spinect.workflows.evaluate.guards import file_hash
 from spinect.workflows.evaluate.options import EvaluateOptions
 from spinect.workflows.evaluate.record import EvaluateRecord, MethodRecord, Problem
 from spinect.workflows.evaluate.run import Scores, Tell, score_results
-from spinect.workflows.evaluate.tables import HEADLINE, Named, make_tables, seen_by
+from spinect.workflows.evaluate.tables import PLOTTED, Named, make_tables, seen_by
 from spinect.workflows.evaluate.views import worst_views
 from spinect.workflows.options import human_time
 from spinect.workflows.record import Stopwatch, commit, now, versions
@@ -165,7 +166,7 @@ def _page(
     there = {(r.protocol, r.space, r.region, r.metric, bool(r.item)) for r in scores.rows}
     plotted = [
         column
-        for wanted in HEADLINE
+        for wanted in PLOTTED
         for column in seen_by(wanted, judge)
         if (column.protocol, column.space, column.region, column.metric, column.items) in there
     ]
@@ -180,7 +181,7 @@ def _page(
         "missing": str(scores.count("missing")),
         "not scored": str(scores.count("failed")),
         "surfaces": renderer,
-        "program": f"spinect {versions_line()}",
+        "program": f"spinect {_version()}",
         "time": human_time(sum(watch.seconds.values())),
     }
     return Evaluation(
@@ -198,10 +199,8 @@ def _page(
     )
 
 
-def versions_line() -> str:
+def _version() -> str:
     """Version and commit of the program."""
-    import spinect
-
     head = commit()
     return f"{spinect.__version__} ({head[:10]})" if head else spinect.__version__
 
