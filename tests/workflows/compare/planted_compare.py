@@ -1,4 +1,5 @@
 """Oracles that stand for the workers of an experiment, and a small experiment for them."""
+# ruff: noqa: ARG002 - oracles take what the real workers take
 
 import copy
 import hashlib
@@ -50,7 +51,7 @@ def experiment(**changes):
     return parse_experiment(copy.deepcopy(RAW) | changes)
 
 
-class Oracle:  # each worker takes what the real one takes
+class Oracle:
     """Counts what it is asked for; fails, or is killed, where that is planted.
 
     `updates`: row -> updates of its training. `fails`: rows whose training fails.

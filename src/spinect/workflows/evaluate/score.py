@@ -111,7 +111,7 @@ def _images(
 ) -> Iterator[Scored]:
     if truth.series.iso.ct is not None and {"strict", "synthrad"} & set(protocols):
         path = _file(made.ct_iso, truth, "1 mm CT")
-        mine = resample(read(path, "ct"), truth.ct.grid)
+        mine = resample(read(path, "ct", trusted=True), truth.ct.grid)
         if "strict" in protocols:
             found = strict_image(mine, truth.ct, truth.regions, truth.tissue, threads)
             yield "strict", "iso", found
@@ -120,7 +120,9 @@ def _images(
             yield "synthrad", "iso", synthrad(mine, truth.ct, body, workers=threads)
     if "graf2023" in protocols and truth.series.native.ct and truth.series.native.masks:
         path = _file(made.ct, truth, "CT on the MR's grid")
-        native = on_own_grid(read(path, "ct"), path, truth.native_ct.grid, truth.series.mr)
+        native = on_own_grid(
+            read(path, "ct", trusted=True), path, truth.native_ct.grid, truth.series.mr
+        )
         flat = resample(native, truth.flat_grid)
         yield "graf2023", "native", graf2023_image(flat, *truth.flat, threads)
 

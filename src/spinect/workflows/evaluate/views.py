@@ -100,7 +100,7 @@ def make_scene(series: Series, made: Made) -> Scene:
     )
     return Scene(
         image=image,
-        ct=read(ct, "ct") if ct else None,
+        ct=read(ct, "ct", trusted=True) if ct else None,
         vertebrae=vertebrae,
         subregions=subregions,
         truth_ct=true_ct,
