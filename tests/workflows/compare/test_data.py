@@ -98,7 +98,8 @@ def test_levels_are_options_of_register():
     )
 
 
-def test_training_pairs_are_registered_into_a_view(phantoms, tmp_path):
+@pytest.mark.usefixtures("phantoms")
+def test_training_pairs_are_registered_into_a_view(tmp_path):
     """The view holds training subjects only; the same noise at every level, inside the image."""
     source = experiment(data={"source": "phantom", "train": 1, "test": 1}).data
     folder = tmp_path / "set"
