@@ -52,13 +52,18 @@ def training_fields(experiment: Experiment, row: Row, seed: int, home: Path) -> 
     """
     path = find_preset(row.preset or "", home)
     raw = copy.deepcopy(read_mapping(path))
+    _set(raw, row)  # before the data: the number of axes decides about the patches
     _fill_data(raw, experiment, row)
     _fill_budget(raw, experiment, path)
+    _set(raw, row)  # and after them: what a row sets counts most
     raw["seed"], raw["name"] = seed, f"{experiment.name}.{row.name}"
-    for key, value in row.set.items():
-        set_field(raw, key, value, f"row {row.name}, set {key}")
     parse_config(raw, f"row {row.name}")
     return raw
+
+
+def _set(raw: dict[str, Any], row: Row) -> None:
+    for key, value in row.set.items():
+        set_field(raw, key, value, f"row {row.name}, set {key}")
 
 
 def _fill_data(raw: dict[str, Any], experiment: Experiment, row: Row) -> None:
