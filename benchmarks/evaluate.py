@@ -2,9 +2,10 @@
 
     python benchmarks/evaluate.py [--slices 64] [--edge 512]
 
-A made-up case: a textured body, a column of vertebrae, a prediction with noise and a shift of HU.
-Seconds on the wall of each step, and the peak of the process' resident memory when it was over (the
-case itself included). The bars are 30 s for all steps together and 3 GB.
+A made-up case: a textured body, a column of vertebrae, a prediction with noise and a shift of HU;
+for the masks a phantom of the same size (`evaluate_masks.py`). Seconds on the wall of each step and
+the peak of the process' resident memory when it was over (the cases themselves included). The bars
+are 30 s for all steps together and 3 GB.
 """
 
 import argparse
@@ -12,14 +13,17 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from common import publish, table
+from evaluate_masks import big_case
+from evaluate_masks import steps as mask_steps
 from spinect.evaluation.protocols.graf2023_image import graf2023_image
 from spinect.evaluation.protocols.strict_image import strict_image
 from spinect.evaluation.protocols.synthrad import synthrad
@@ -92,6 +96,11 @@ STEPS: list[tuple[str, Callable[[Case], int]]] = [
 ]
 
 
+def counted(step: Callable[[], Sized]) -> int:
+    """How many values a step gives."""
+    return len(step())
+
+
 def peak_gb() -> float:
     """Largest resident memory of this process so far."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
@@ -107,11 +116,14 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     case = make_case(args.slices, args.edge)
-    rows: list[tuple[object, ...]] = [("(making the case)", "", "", "", peak_gb())]
+    masks = big_case(1_000_000)
+    work: list[tuple[str, Callable[[], int]]] = [(name, partial(f, case)) for name, f in STEPS]
+    work += [(name, partial(counted, f)) for name, f in mask_steps(*masks)]
+    rows: list[tuple[object, ...]] = [("(making the cases)", "", "", "", peak_gb())]
     total = cpu = 0.0
-    for name, step in STEPS:
+    for name, step in work:
         begin, busy = time.perf_counter(), time.process_time()
-        values = step(case)
+        values = step()
         wall, spent = time.perf_counter() - begin, time.process_time() - busy
         total, cpu = total + wall, cpu + spent
         rows.append((name, values, wall, spent, peak_gb()))

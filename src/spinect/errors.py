@@ -16,7 +16,7 @@
     +-- ExternalToolError       a foreign segmenter failed or answered nonsense
 
 Exit codes of the command line: 0 done, 1 one of these errors, 2 wrong usage, 3 some of several
-cases failed, 130 interrupted.
+cases failed, 130 interrupted by Ctrl-C, 143 ended by SIGTERM (training leaves a checkpoint first).
 """
 
 

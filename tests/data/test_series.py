@@ -11,6 +11,7 @@ from spinect.data.series import find_series, patients, registered_series
 from spinect.errors import InputError
 from spinect.geometry import Volume
 from spinect.io import write_table, write_volume
+from spinect.io.bids import IMAGES
 
 STILL = {"rotate_deg": 0.0, "scale": 0.0, "elastic_mm": 0.0, "flip": False}
 CASES = {  # stem -> participant, contrast, status, verdict
@@ -94,3 +95,60 @@ def test_both_poses_are_prepared_apart(dataset):
     valid = np.load(made / "valid.npy")
     assert 0 < valid.mean() < 1
     assert torch.from_numpy(valid).dtype == torch.uint8
+
+
+@pytest.fixture
+def formats(tiny_pair, tmp_path):
+    """Write sub-1 with every image in one format, registered and in the true pose.
+
+    The affine is made of quarters: NIfTI stores it with 32 bits, the others as text.
+    """
+    mr = Volume(tiny_pair.mr.data, np.round(tiny_pair.mr.affine * 4) / 4, "mr")
+
+    def write(end, folder):
+        root = tmp_path / folder
+        registered = root / "derivatives" / "registered"
+        truth = root / "derivatives" / "truth" / "sub-1" / "sub-1_space-iso"
+        write_volume(mr, root / "sub-1" / "anat" / f"sub-1_T2w{end}")
+        volumes = {"ct": tiny_pair.ct, "desc-vertebrae_dseg": tiny_pair.vertebrae}
+        for name, volume in volumes.items():
+            stem = registered / "sub-1" / "sub-1_space-T2w_res-iso"
+            for path in (stem, truth):
+                write_volume(volume, path.with_name(f"{path.name}_{name}{end}"))
+        row = {"participant_id": "sub-1", "mr": f"sub-1/anat/sub-1_T2w{end}"}
+        row |= {"outputs": "sub-1/sub-1_space-T2w", "status": "done", "verdict": "accept"}
+        nothing = row | {"mr": "sub-2", "participant_id": "sub-2", "status": "failed"}
+        write_table([row, nothing], registered / "registration.tsv")
+        return root
+
+    return write
+
+
+@pytest.mark.parametrize("end", [".nii", ".mha", ".nrrd"])
+@pytest.mark.parametrize("pose", ["registered", "truth"])
+def test_every_format_of_a_dataset_gives_the_same_arrays(formats, end, pose):
+    arrays = []
+    for folder, form in (("usual", ".nii.gz"), ("other", end)):
+        root = formats(form, folder)
+        (series,) = find_series(root, ["sub-1", "sub-2"][: 1 + (pose == "registered")], "T2w", pose)
+        made = prepare_series(root, series)
+        arrays.append({path.name: np.load(path) for path in sorted(made.glob("*.npy"))})
+    assert arrays[0].keys() == arrays[1].keys()
+    for name, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][name])
+    assert end in IMAGES
+
+
+@pytest.mark.parametrize(
+    ("pose", "twice"), [("registered", "ct"), ("truth", "ct"), ("truth", "mr")]
+)
+def test_an_image_in_two_formats_is_not_chosen_from(formats, pose, twice):
+    root = formats(".nii.gz", "set")
+    formats(".mha", "spare")
+    spare = {path.relative_to(root.parent / "spare"): path
+             for path in (root.parent / "spare").rglob("*.mha")}  # fmt: skip
+    for name, path in spare.items():
+        if ("anat" in name.parts) == (twice == "mr") and "vertebrae" not in name.name:
+            path.rename(root / name)
+    with pytest.raises(InputError, match=r"stand for the same .*: remove one"):
+        find_series(root, ["sub-1"], "T2w", pose)

@@ -47,6 +47,7 @@ def test_relabelling_skips_levels_that_the_spine_does_not_have():
     assert relabelled(marks, 1).vertebrae == (19, 20, 21)  # T12 -> L1, there is no T13
     with_t13 = Landmarks({(v, 50): np.zeros(3) for v in (19, 28, 20)})
     assert relabelled(with_t13, 1).vertebrae == (28, 20, 21)
+    assert relabelled(marks, 1, among=(28,)).vertebrae == (19, 28, 21)  # T12 -> T13, L1 -> L2
 
 
 def test_levels_are_matched_by_the_nearest_body_and_the_closer_wins(spine):

@@ -287,22 +287,48 @@ def test_starting_partly_takes_what_fits_and_refuses_a_stranger(tmp_path, stream
         make_method(parse_config(other | {"start_partly": True}))
 
 
-def test_an_interrupt_finishes_the_update_and_leaves_a_checkpoint(tmp_path, stream, raw):
-    source = stream()
-    plain = source.__class__.__getitem__
+def raising(source, signals):
+    """Let a stream raise signals while some items are read: index -> signals."""
+    plain = source.__class__
 
-    class Interrupting(source.__class__):
+    class Raising(plain):
         def __getitem__(self, index):
-            if index == 3:
-                signal.raise_signal(signal.SIGINT)
-            return plain(self, index)
+            for number in signals.get(index, ()):
+                signal.raise_signal(number)
+            return plain.__getitem__(self, index)
 
-    source.__class__ = Interrupting
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(changed(raw, checkpoint_minutes=60), tmp_path / "run")
+    source.__class__ = Raising
+
+
+@pytest.mark.parametrize(
+    ("sent", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_finishes_the_update_and_leaves_a_checkpoint(tmp_path, stream, raw, sent, ends):
+    stream()
+    config = changed(raw, checkpoint_minutes=60)
+    train(config, tmp_path / "whole")
+    raising(stream(), {3: [sent]})
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(ends) as end:
+        train(config, tmp_path / "run")
+    if ends is SystemExit:
+        assert end.value.code == 143
     assert checkpoint(tmp_path / "run")["updates"] == 4
-    assert signal.getsignal(signal.SIGINT) is before
+    assert {number: signal.getsignal(number) for number in before} == before
+    stream()
+    train(config, tmp_path / "run")
+    assert_equal_bitwise(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "run"))
+
+
+def test_a_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not(tmp_path, stream, raw):
+    """`timeout` sends SIGTERM to the process and to its group; both must not cost the update."""
+    config = changed(raw, checkpoint_minutes=60)
+    for sent, code, kept in ((signal.SIGTERM, 143, True), (signal.SIGINT, 130, False)):
+        raising(stream(), {3: [sent, sent]})
+        with pytest.raises(SystemExit) as end:
+            train(config, tmp_path / str(code))
+        assert end.value.code == code
+        assert (checkpoint(tmp_path / str(code)) is not None) is kept
 
 
 @pytest.mark.slow

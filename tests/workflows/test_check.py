@@ -179,6 +179,7 @@ PLANTS = {
     "split-unknown": table(sub2={"split": "val"}),
     "split-missing": table(sub2={"split": ""}),
     "name": move(T2, "sub-1/anat/sub-1_T2w_final version.nii.gz"),
+    "format": lambda f: (f / "sub-1/anat/sub-1_STIR.mhd").touch(),
     "name-other-subject": move(T2, "sub-1/anat/sub-2_T2w.nii.gz"),
     "name-clash": lambda f: [
         copy(T2, f"sub-1/anat/sub-1_run-{run}_T2w.nii.gz")(f) for run in ("1", "01")

@@ -11,6 +11,8 @@ from spinect.cli.guard import guarded, print_json, say
 if TYPE_CHECKING:
     from spinect.workflows.loop import Ended, StepRecord
 
+_WIDTH = 100  # of the table
+
 
 @guarded
 def loop(
@@ -34,7 +36,7 @@ def loop(
 
     Started again on the same folder it goes on where it stopped.
     Exit codes: 0 every target is accepted, 1 an error, 2 wrong usage, 3 some targets are not
-    accepted, 130 interrupted.
+    accepted, 130 interrupted by Ctrl-C, 143 ended by SIGTERM.
     """
     from spinect.workflows.loop import load_loop, run_loop
 
@@ -62,6 +64,7 @@ def _show(done: "Ended") -> None:
     from spinect.workflows.loop import round_rows
 
     console = Console(highlight=False)
+    console.width = max(console.width, _WIDTH)  # a row that wraps says more than figures cut short
     rows = round_rows(done.decisions)
     table = Table(box=None, pad_edge=False)
     for heading in rows[0]:

@@ -171,7 +171,7 @@ def _show(done: "Summary") -> None:
         return
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
-    for heading in ("pair", "verdict", "mean mm", "95 %", "max", "left out", "reason", "look at"):
+    for heading in ("pair", "verdict", "mean mm", "95 %", "max", "left out", "reason"):
         table.add_column(heading, overflow="fold")
     for one in shown:
         r = one.record
@@ -179,10 +179,11 @@ def _show(done: "Summary") -> None:
         figures = (
             "-" if v is None else f"{v:.1f}" for v in (r.mean_mm, r.p95_mm, r.max_mm, r.loo_mm)
         )
-        picture = one.pair.record.with_suffix(".png")
-        table.add_row(escape(one.pair.names.stem), r.verdict, *figures, escape(r.reason),
-                      escape(str(picture)))  # fmt: skip
+        table.add_row(escape(one.pair.names.stem), r.verdict, *figures, escape(r.reason))
     console.print(table)
+    console.print("look at:")
+    for one in shown:  # apart from the table, so that a narrow terminal breaks no path
+        console.print(f"  {one.pair.record.with_suffix('.png')}", soft_wrap=True, markup=False)
     if done.table is not None:
         console.print(f"all figures: {done.table}", soft_wrap=True)
     console.print("Not a medical device. Not for diagnosis.")

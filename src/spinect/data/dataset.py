@@ -6,9 +6,11 @@ The folder's layout is the one that ``spinect phantom`` writes. What a patient n
     sub-X/anat/sub-X_T2w.nii.gz                          the MR; acq, run tell series apart
     derivatives/truth/sub-X/sub-X_space-iso_*            in the MR's world, at any grid; or
     derivatives/truth/sub-X/sub-X_space-T2w_*            on the MR's own grid:
-        ct, desc-vertebrae_dseg, and desc-subregions_dseg if there is one   (.nii.gz)
+        ct, desc-vertebrae_dseg, and desc-subregions_dseg if there is one
     derivatives/registered/registration.tsv              instead: what ``spinect register`` made;
                                                          `data.series` reads it
+
+An image may be .nii.gz, .nii, .mha or .nrrd.
 
 Each series is brought to its working grid once (`data.prepared`); all the rest is done here, patch
 by patch. Axes are R, A, S throughout: the 128 x 128 x 32 patch of Graf et al. 2023, whose slices

@@ -1,6 +1,7 @@
 """Which files of a dataset folder make one training series: MR, CT, masks, validity."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final, Literal
 
 from spinect.data.stream import FIRST_TEST_SEED
 from spinect.errors import ConfigError, InputError
-from spinect.io.bids import Patient, find_patients, parse_name
+from spinect.io.bids import IMAGES, Patient, find_patients, parse_name
 from spinect.io.participants import patient_splits, read_rows
 
 LOG = logging.getLogger(__name__)
@@ -18,11 +19,11 @@ REGISTERED: Final = Path("derivatives", "registered")
 TABLE: Final = "registration.tsv"
 _COLUMNS: Final = ("participant_id", "mr", "outputs", "status", "verdict")
 _ENDS: Final = {
-    "ct": "_ct.nii.gz",
-    "vertebrae": "_desc-vertebrae_dseg.nii.gz",
-    "subregions": "_desc-subregions_dseg.nii.gz",
-    "valid": "_desc-valid_mask.nii.gz",
-}
+    "ct": "_ct",
+    "vertebrae": "_desc-vertebrae_dseg",
+    "subregions": "_desc-subregions_dseg",
+    "valid": "_desc-valid_mask",
+}  # and one of IMAGES
 _NEEDED: Final = ("ct", "vertebrae")
 
 
@@ -80,7 +81,7 @@ def find_series(folder: Path, names: Sequence[str], contrast: str, pose: Pose) -
         pose: "registered": what `spinect register` made and did not reject. "truth": every series
             that was aligned from the start. "auto": registered where its table is there.
     Raises:
-        InputError: A file is missing, or nothing was registered for these patients.
+        InputError: A file is missing or there twice, or nothing was registered for these patients.
     """
     if pose == "auto":
         pose = "registered" if (folder / REGISTERED / TABLE).is_file() else "truth"
@@ -88,8 +89,8 @@ def find_series(folder: Path, names: Sequence[str], contrast: str, pose: Pose) -
     if pose == "truth":
         known = {patient.name: patient for patient in find_patients(folder)}
         each = [truth_series(folder, known.get(n) or Patient(n, ()), contrast) for n in names]
-        return [series for several in each for series in several]
-    return registered_series(folder, names, contrast)
+        return _told_apart([series for several in each for series in several])
+    return _told_apart(registered_series(folder, names, contrast))
 
 
 def truth_series(folder: Path, patient: Patient, contrast: str) -> list[Series]:
@@ -107,7 +108,7 @@ def truth_series(folder: Path, patient: Patient, contrast: str) -> list[Series]:
             (truth / scan.name.derived("ct", space=space).stem.removesuffix("_ct"), space == "iso")
             for space in ("iso", contrast)
         ]
-        stem, iso = next((one for one in stems if _part(one[0], "ct").is_file()), stems[1])
+        stem, iso = next((one for one in stems if _part(one[0], "ct")), stems[1])
         try:
             found.append(Series(scan.name.stem, scan.path, _parts(stem), iso))
         except InputError as error:
@@ -129,8 +130,8 @@ def registered_series(folder: Path, names: Sequence[str], contrast: str) -> list
     found, left_out = [], []
     for row in read_rows(base / TABLE, _COLUMNS):
         mr = folder / row["mr"]
-        if row["participant_id"] not in names or not row["mr"].endswith(".nii.gz"):
-            continue
+        if row["participant_id"] not in names or not row["mr"].lower().endswith(IMAGES):
+            continue  # of a patient without an MR the row has no file
         if parse_name(mr.name).suffix != contrast:
             continue
         if row["status"] == "failed" or row["verdict"] not in ("accept", "review"):
@@ -149,14 +150,30 @@ def registered_series(folder: Path, names: Sequence[str], contrast: str) -> list
     return found
 
 
-def _part(stem: Path, part: str) -> Path:
-    return stem.with_name(stem.name + _ENDS[part])
+def _part(stem: Path, part: str) -> Path | None:
+    """The file of a part, in whichever format that a dataset folder holds."""
+    ends = (stem.with_name(stem.name + _ENDS[part] + end) for end in IMAGES)
+    found = [path for path in ends if path.is_file()]
+    if len(found) > 1:
+        raise InputError(f"{found[0]} and {found[1].name} stand for the same image: remove one")
+    return found[0] if found else None
 
 
 def _parts(stem: Path) -> dict[str, Path]:
-    paths = {part: _part(stem, part) for part in _ENDS}
-    return {p: _there(f) if p in _NEEDED else f for p, f in paths.items()
-            if p in _NEEDED or f.is_file()}  # fmt: skip
+    found = {part: _part(stem, part) for part in _ENDS}
+    for part in _NEEDED:
+        if found[part] is None:
+            raise InputError(_missing(stem.with_name(stem.name + _ENDS[part] + IMAGES[0])))
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def _told_apart(found: list[Series]) -> list[Series]:
+    """The same series; two of one name would replace each other when they are prepared."""
+    for name, times in Counter(one.name for one in found).items():
+        if times > 1:
+            files = ", ".join(str(one.mr) for one in found if one.name == name)
+            raise InputError(f"{files} stand for the same series {name}: remove one")
+    return found
 
 
 def _there(path: Path) -> Path:

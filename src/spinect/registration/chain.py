@@ -105,12 +105,13 @@ class State:
         return matrix
 
 
-def solve(chain: Chain, ratio: float) -> State:
+def solve(chain: Chain, ratio: float, enough: float = CONVERGED) -> State:
     """The most probable motions by Gauss-Newton.
 
     Args:
         ratio: SD of the rotation between neighbours over that of a landmark, rad / mm; above 0.
             For a spine without motion solve `chain.stiff()`, where it plays no part.
+        enough: Largest step, rad and mm, at which it ends.
     """
     count = len(chain.pieces)
     turns, shifts = np.tile(np.eye(3), (count, 1, 1)), np.zeros((count, 3))
@@ -122,12 +123,30 @@ def solve(chain: Chain, ratio: float) -> State:
         step = linalg.cho_solve(factor, pull).reshape(count, 6)
         turns = Rotation.from_rotvec(step[:, :3]).as_matrix() @ turns
         shifts = shifts + step[:, 3:]
-        if np.abs(step).max() < CONVERGED:
+        if np.abs(step).max() < enough:
             break
     errors, slope = _landmarks(chain, turns, shifts)
     n = len(errors)
     hat = slope @ linalg.cho_solve(factor, slope.T)
     return State(turns, shifts, errors, hat.reshape(n, 3, n, 3))
+
+
+def linearised(chain: Chain, state: State) -> tuple[Float, Float, Float, Float]:
+    """The landmarks and the bends about a state, linear in the (P, 6) steps of its motions.
+
+    Returns:
+        Errors (3N,) with slope (3N, 6P), mm, and bends (6(P-1),) with slope, in rad, in units of
+        `LENGTH_MM` and of the root of the gap: a step takes slope @ step from the errors and adds
+        it to the bends.
+    """
+    errors, slope = _landmarks(chain, state.turns, state.shifts)
+    prior, bends = _prior(chain, state.turns, state.shifts, 1.0)
+    return errors.ravel(), slope, bends, prior
+
+
+def tie_scale(chain: Chain) -> float:
+    """Log density scale of the bends of `linearised` with ratio 1: the sum of their log weights."""
+    return float(-6 * 0.5 * np.log(chain.gaps).sum() - 3 * len(chain.gaps) * np.log(LENGTH_MM))
 
 
 def _landmarks(chain: Chain, turns: Float, shifts: Float) -> tuple[Float, Float]:

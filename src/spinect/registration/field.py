@@ -3,7 +3,8 @@
 Log-Euclidean polyrigid blend: in every voxel the logarithms of the vertebrae's motions relative to
 the global one are averaged with weights that fall with the distance to each bone, and the
 exponential of the mean moves the voxel. Where bones slide along each other in a joint so narrow
-that space would fold there, the field is smoothed locally.
+that space would fold there, or the motions push one into the other, the field is smoothed until no
+voxel has a Jacobian below `unfold.LEAST`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ class Field:
 def displacement(
     registration: Registration, grid: Grid, vertebrae_mask: Volume | None = None
 ) -> Field:
-    """The displacement field of a registration.
+    """The displacement field of a registration; its Jacobian is above 0 everywhere.
 
     Args:
         grid: In the MR's world.
@@ -51,14 +52,19 @@ def displacement(
     out = np.empty((*grid.shape, 3), np.float32)
     mixed = blended_twists(grid, registration, vertebrae_mask, twists) if twists else None
 
-    def fill(box: slice) -> None:
+    # Folds are mended before the global motion, which changes no Jacobian, is put on top.
+    def bend(box: slice) -> None:
         points = lattice(grid, box)
         own = points if mixed is None else move(mixed[box].astype(np.float64), points)
-        out[box] = apply(whole, own) - points
+        out[box] = own - points
+
+    def carry(box: slice) -> None:
+        points = lattice(grid, box)
+        out[box] = apply(whole, points + out[box]) - points
 
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(fill, slabs(grid)))
-    change = jacobian(out, grid)
-    if mixed is not None:
+        list(pool.map(bend, slabs(grid)))
+        change = jacobian(out, grid)
         unfold(out, change, grid)
+        list(pool.map(carry, slabs(grid)))
     return Field(grid, out, change)

@@ -5,12 +5,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from spinect.anatomy import ORDER, SUBREGIONS, VERTEBRAE
 from spinect.errors import LandmarkError
 from spinect.geometry.landmarks import WHOLE, Key, Landmarks
-from spinect.geometry.transform import apply
 from spinect.registration.result import Points, rank
 
 Float = NDArray[np.float64]
@@ -21,7 +19,6 @@ LEAST_SPREAD_MM: Final = 1.0  # below it the rotation about the long axis is fre
 SAFE_SPREAD_MM: Final = 6.0  # below it that rotation is decided by the noise of the landmarks
 MIRROR_DEPTH_MM: Final = 3.0  # thinner sets look the same in a mirror
 MIRROR_FACTOR: Final = 2.0  # how much better a mirrored fit must be
-SHIFT_P: Final = 1e-3  # chance that equal fits differ as much as a shifted one
 
 
 def name(key: Key) -> str:
@@ -59,6 +56,12 @@ def choose(moving: Landmarks, fixed: Landmarks, points: Points) -> tuple[Landmar
             "for all points"
         )
     return tuple(Landmarks({k: marks[k] for k in keys}) for marks in (moving, fixed))  # type: ignore[return-value]
+
+
+def without(marks: Landmarks, keys: Iterable[Key]) -> Landmarks:
+    """All points but these."""
+    out = set(keys)
+    return Landmarks({k: p for k, p in marks.points.items() if k not in out})
 
 
 def singular(points: Float) -> Float:
@@ -137,19 +140,26 @@ def natural_error(moving: Landmarks, fixed: Landmarks) -> float:
     return float(np.mean(differences)) if differences else float("nan")
 
 
-def relabelled(marks: Landmarks, steps: int) -> Landmarks:
+def renamed(vertebrae: Iterable[int], steps: int) -> dict[int, int]:
+    """Every vertebra's name `steps` levels lower; the first and last may have none.
+
+    Levels are counted along the vertebrae that are given, and by `ORDER` beyond them.
+    """
+    given = set(vertebrae)
+    here = [v for v in ORDER if v in given or v not in (25, 28)]
+    place = {v: i for i, v in enumerate(here)}
+    moved = {v: place[v] + steps for v in given if v in place}
+    return {v: here[index] for v, index in moved.items() if 0 <= index < len(here)}
+
+
+def relabelled(marks: Landmarks, steps: int, among: Iterable[int] = ()) -> Landmarks:
     """The same points, every vertebra named `steps` levels lower; the first and last may go.
 
-    Levels are counted along the vertebrae that the set itself has, and by `ORDER` beyond them.
+    Args:
+        among: Vertebrae that the spine is known to have besides, such as L6 of the other scan.
     """
-    here = [v for v in ORDER if v in marks.vertebrae or v not in (25, 28)]
-    place = {v: i for i, v in enumerate(here)}
-    moved = {}
-    for (vertebra, part), point in marks.points.items():
-        index = place.get(vertebra, -len(here)) + steps
-        if 0 <= index < len(here):
-            moved[here[index], part] = point
-    return Landmarks(moved)
+    names = renamed((*marks.vertebrae, *among), steps)
+    return Landmarks({(names[v], part): p for (v, part), p in marks.points.items() if v in names})
 
 
 def match_levels(
@@ -189,45 +199,6 @@ def match_levels(
         )
     kept = {(names[v], part): p for (v, part), p in moving.points.items() if v in names}
     return Landmarks(kept), names
-
-
-def better_shift(
-    moving: Landmarks, fixed: Landmarks, largest: int = 2
-) -> tuple[int, float, float] | None:
-    """Whether one set fits clearly better with its levels renamed.
-
-    Args:
-        largest: How many levels up and down are tried.
-    Returns:
-        (levels to add to the moving set's names, RMS mm as named, RMS mm when renamed); None
-        when the names as they are fit as well as any.
-    """
-    best: tuple[float, int, float] | None = None
-    asis = _variance(moving, fixed)
-    if asis is None:
-        return None
-    for steps in range(-largest, largest + 1):
-        other = _variance(relabelled(moving, steps), fixed) if steps else None
-        if other is None:
-            continue
-        # The ratio of two mean squares; the sets share most points, so this is on the safe side.
-        chance = float(stats.f.sf(asis[0] / max(other[0], 1e-12), asis[1], other[1]))
-        if chance < SHIFT_P and asis[0] > 1.0 and (best is None or other[0] < best[0]):
-            best = other[0], steps, chance
-    if best is None:
-        return None
-    return best[1], float(np.sqrt(3 * asis[0])), float(np.sqrt(3 * best[0]))
-
-
-def _variance(moving: Landmarks, fixed: Landmarks) -> tuple[float, int] | None:
-    """Mean square per axis that the best rotation leaves, mm^2, and its degrees of freedom."""
-    keys = fixed.common(moving)
-    free = 3 * len(keys) - 6
-    if free < 6:
-        return None
-    x, y = fixed.array(keys), moving.array(keys)
-    left = y - apply(kabsch(y, x), x)
-    return float((left**2).sum() / free), free
 
 
 def kabsch(moving: Float, fixed: Float) -> Float:

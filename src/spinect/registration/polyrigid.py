@@ -17,9 +17,9 @@ from spinect.registration.rigid import check_share, fit_rigid
 
 Float = NDArray[np.float64]
 
-# SD of the rotation between neighbours over that of a landmark, rad / mm: 0.1 to 400 degrees
+# SD of the rotation between neighbours over that of a landmark, rad / mm: 0.1 to 800 degrees
 # at 2.8 mm. The largest matter for points without noise only.
-RATIOS: Final = tuple(6e-4 * 2.0**k for k in range(13))
+RATIOS: Final = tuple(6e-4 * 2.0**k for k in range(14))
 MARGIN: Final = 4.0  # log score by which motion must beat the rigid fit
 FLOOR_MM: Final = 0.01  # no landmark is known better; keeps the score finite without noise
 OUTLIER_P: Final = 1e-4  # chance of an outlier among all landmarks if all are good

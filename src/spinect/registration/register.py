@@ -1,5 +1,7 @@
 """From the landmarks of a CT and an MR to a judged registration."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,11 +10,12 @@ from spinect.geometry import Grid
 from spinect.geometry.landmarks import Landmarks
 from spinect.registration import points as sets
 from spinect.registration.polyrigid import fit_polyrigid
-from spinect.registration.result import Model, Points, PolyrigidFit, Registration, RigidFit, Verdict
+from spinect.registration.result import Model, Points, PolyrigidFit, Registration, RigidFit
 from spinect.registration.rigid import fit_rigid
-from spinect.registration.verdict import judge
+from spinect.registration.verdict import judge, judge_levels
 
 Float = NDArray[np.float64]
+BAD_CLICK_MM: Final = 20.0  # a shift by one level leaves lumbar landmarks nearer than this
 
 
 def register(
@@ -45,8 +48,9 @@ def register(
     else:
         fit = fit_polyrigid(moving, fixed, robust_share=robust_share)
         rigid = fit.rigid
-    natural = sets.natural_error(moving, fixed)
-    verdict, reason = judge(
+    used = sets.without(moving, fit.rejected), sets.without(fixed, fit.rejected)
+    natural = sets.natural_error(*used)
+    fitted = judge(
         fit.moving_from_fixed,
         fit.residual_mm,
         fit.rejected,
@@ -54,9 +58,11 @@ def register(
         natural,
         (rigid.spread_mm, rigid.axial_error_deg),
     )
-    shift = _shift({part for _, part in moving}, ct, mr)
-    if shift:
-        verdict, reason = shift
+    parts = {part for _, part in moving}
+    # what wrong names push aside must stay: it is the evidence against them
+    bad = [k for k in fit.rejected if fit.residual_mm[k] > BAD_CLICK_MM]
+    marks = (sets.without(scan.of(parts), bad) for scan in (ct, mr))
+    found = judge_levels(*fitted, *marks)
     return Registration(
         ct_from_mr=fit.moving_from_fixed,
         vertebrae=fit.vertebrae if isinstance(fit, PolyrigidFit) else {},
@@ -65,11 +71,12 @@ def register(
         rejected=fit.rejected,
         loo_mm=fit.loo_mm,
         natural_mm=natural,
+        natural_all_mm=sets.natural_error(moving, fixed),
         spread_mm=rigid.spread_mm,
         axial_error_deg=rigid.axial_error_deg,
-        verdict=verdict,
-        reason=reason,
-        notes=_notes(fit, ct, mr),
+        verdict=found.verdict,
+        reason=found.reason,
+        notes=(*_notes(fit, ct, mr), *found.notes),
     )
 
 
@@ -84,23 +91,6 @@ def align_centres(ct: Grid, mr: Grid, same_frame: bool) -> Float:
         middle, other = (g.world((np.array(g.shape) - 1) / 2) for g in (mr, ct))
         matrix[:3, 3] = other - middle
     return matrix
-
-
-def _shift(parts: set[int], ct: Landmarks, mr: Landmarks) -> tuple[Verdict, str] | None:
-    """A rejection when one set fits clearly better with its levels renamed."""
-    found = sets.better_shift(ct.of(parts), mr.of(parts))
-    if found is None:
-        return None
-    steps, as_named, renamed = found
-    side = "feet" if steps > 0 else "head"
-    first = ct.vertebrae[0]
-    new = sets.relabelled(Landmarks({(first, 0): np.zeros(3)}), steps).vertebrae
-    example = f", so its {sets.level(first)} is {sets.level(new[0])}" if new else ""
-    return "reject", (
-        f"the levels look shifted: the landmarks fit to {renamed:.1f} mm (RMS) instead of "
-        f"{as_named:.1f} mm when the CT's names move {abs(steps)} level(s) towards the "
-        f"{side}{example}: correct the levels of one scan, or match them by position"
-    )
 
 
 def _notes(fit: RigidFit | PolyrigidFit, ct: Landmarks, mr: Landmarks) -> tuple[str, ...]:

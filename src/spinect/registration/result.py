@@ -88,7 +88,8 @@ class Registration:
         rejected: Keys that the fit left out as outliers.
         loo_mm: Mean distance at a vertebra's landmarks when they are left out of the fit.
         natural_mm: Mean difference of the distances between consecutive landmarks of the two
-            scans, which no rigid fit can remove.
+            scans, which no rigid fit can remove; without the rejected ones.
+        natural_all_mm: The same with the rejected ones.
         spread_mm: How far the points lie about their long axis.
         axial_error_deg: Expected SD of the rotation about that axis.
         verdict, reason: Whether the result can be used, and why not.
@@ -102,6 +103,7 @@ class Registration:
     rejected: tuple[Key, ...]
     loo_mm: Mapping[int, float]
     natural_mm: float
+    natural_all_mm: float
     spread_mm: float
     axial_error_deg: float
     verdict: Verdict

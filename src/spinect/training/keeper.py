@@ -65,11 +65,15 @@ class Keeper(Callback):
         if ended:
             trainer.should_stop = True
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        del trainer, pl_module, stage
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del trainer, pl_module
+        # Not later: what is put back here is Lightning's, which then puts back what it found.
+        # After an error Lightning does so by itself.
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._handlers = {}
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        del trainer, pl_module, stage
         if self._board is not None:
             self._board.close()
 
@@ -137,11 +141,15 @@ class Keeper(Callback):
         self._network = adapter.network_seconds
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        """Finish the update under way, then checkpoint; a second signal ends at once."""
+        """Finish the update under way, then checkpoint; a second Ctrl-C ends at once.
+
+        A second SIGTERM changes nothing: `timeout` and schedulers send it to the process and again
+        to its group.
+        """
         del frame
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
+        if self.signal is not None and number == signal.SIGINT:
+            raise SystemExit(128 + number)  # of a KeyboardInterrupt Lightning makes exit code 1
+        self.signal = self.signal or number
 
 
 def _adapter(module: LightningModule) -> MethodAdapter:

@@ -41,6 +41,7 @@ def train(config: RunConfig, run_folder: Path) -> Path:
         ConfigError: The method's fields or the data do not fit.
         TrainingError: The loss is not finite, or the folder belongs to another network.
         KeyboardInterrupt: Ctrl-C, after the checkpoint.
+        SystemExit: 143 by SIGTERM, after the checkpoint; 130 by a second Ctrl-C, at once.
     """
     settings = config.trainer
     if settings.threads is not None:
@@ -77,6 +78,8 @@ def train(config: RunConfig, run_folder: Path) -> Path:
             talk.setLevel(level)
     if keeper.signal == signal.SIGINT:
         raise KeyboardInterrupt
+    if keeper.signal is not None:
+        raise SystemExit(128 + keeper.signal)  # as a shell says of a program that SIGTERM ended
     return run_folder
 
 

@@ -81,7 +81,7 @@ def test_no_seed_and_no_row_are_errors(folder):
 
 
 def test_a_training_that_was_stopped_is_not_used(raw, tmp_path, monkeypatch):
-    """After SIGTERM training returns in good order, and its model is not finished."""
+    """After its `piece_minutes` training returns in good order, and its model is not finished."""
     seen = SimpleNamespace(config=None)
 
     def stop(config, run):

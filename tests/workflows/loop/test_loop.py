@@ -249,6 +249,15 @@ def test_headers_place_what_no_accepted_series_places(study, tmp_path):
     assert f"{WRONG}_T1w" in ended.decisions[1].failed
 
 
+def test_names_are_believed_unless_an_accepted_series_contradicts_them(study, tmp_path):
+    """One level off, the registration alone would be accepted; the T2w's place tells."""
+    config = config_in(tmp_path, study, rounds=1, match={"frame": "names"})
+    ended = run_loop(config, tmp_path / "out", Oracle(study).models, **STILL)
+    assert {f"{GOOD}_T1w", f"{LOST}_T1w"} <= set(ended.decisions[1].gained)
+    assert "levels are shifted" in ended.decisions[1].failed[f"{SHIFTED}_T1w"]
+    assert "L6 lies at L5" in ended.decisions[1].failed[f"{SHIFTED}_T1w"]
+
+
 def test_the_command_shows_the_rounds_and_says_that_some_failed(whole, study):
     base = whole[0].parent
     config = yaml.safe_dump(
@@ -264,6 +273,8 @@ def test_the_command_shows_the_rounds_and_says_that_some_failed(whole, study):
     shown = CliRunner().invoke(app, ["loop", str(base / "loop.yaml"), "-o", str(whole[0])])
     assert shown.exit_code == 3, shown.output
     assert "round 3 gained nothing" in shown.output
+    assert "trained on" in shown.output
+    assert "\u2026" not in shown.output  # no figure is cut short where the terminal is narrow
     words = ["loop", str(base / "loop.yaml"), "-o", str(whole[0]), "--json"]
     found = json.loads(CliRunner().invoke(app, words).stdout)
     assert [row["gained"] for row in found["rounds"]] == [5, 2, 1, 0]

@@ -3,11 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from spinect.errors import InputError
-from spinect.io.bids import Item, Patient
+from spinect.io.bids import IMAGES, Item, Patient
 from spinect.io.participants import SPLITS, Row, read_rows
 from spinect.workflows.check.findings import Finding
+
+# Images of other programs, and headers whose voxels lie in a second file.
+_UNREAD: Final = (".mhd", ".nhdr", ".hdr", ".mgz", ".mgh", ".dcm", ".ima")
 
 
 def listed(folder: Path) -> tuple[list[dict[str, str]], list[Finding]]:
@@ -55,6 +59,7 @@ def check_patient(folder: Path, patient: Patient) -> Iterator[Finding]:
     """Names, pairs and masks of one patient; no voxel is read."""
     for path, why in patient.strays:
         yield Finding("name", _at(folder, path), why, "rename it, or move it away")
+    yield from _unread(folder, patient)
     for item in patient.items:
         own = f"sub-{item.name.get('sub')}"
         if own != patient.name:
@@ -85,6 +90,19 @@ def check_patient(folder: Path, patient: Patient) -> Iterator[Finding]:
                 f"{'_'.join('-'.join(pair) for pair in item.name.series)}",
                 "name it after its image: same ses, acq and run; in anat with space-T2w",
             )
+
+
+def _unread(folder: Path, patient: Patient) -> Iterator[Finding]:
+    for base in (folder / patient.name, folder / "derivatives" / "truth" / patient.name):
+        for path in sorted(base.rglob("*")):
+            if path.name.lower().endswith(_UNREAD):
+                yield Finding(
+                    "format",
+                    _at(folder, path),
+                    f"{path.suffix} is not read: an image of a dataset is one file, "
+                    f"{', '.join(IMAGES)}",
+                    "convert it to .nii.gz, or move it away",
+                )
 
 
 def _is_vertebrae(item: Item) -> bool:

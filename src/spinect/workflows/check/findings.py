@@ -23,6 +23,7 @@ CODES: Final[dict[str, Code]] = {
     "split-unknown": Code("error", "a split that is not train, validation or test"),
     "split-missing": Code("warning", "a participant without a split is used nowhere"),
     "name": Code("warning", "a file whose name is not understood is used nowhere"),
+    "format": Code("warning", "an image in a format that is read nowhere in a dataset"),
     "name-other-subject": Code("error", "a file in another patient's folder"),
     "name-clash": Code("error", "two files stand for the same image"),
     "mr-missing": Code("error", "a patient without MR"),

@@ -44,7 +44,8 @@ class MatchConfig(_Part, frozen=True, extra="forbid"):
     """How the levels of a segmented MR are told: by the nearest body of the CT."""
 
     # Where the scans lie before registration: as an accepted series of the same patient, session
-    # and CT lies; as the headers say; image centres together. names: the segmenter is believed.
+    # and CT lies; as the headers say; image centres together. names: the segmenter is believed,
+    # unless an accepted series contradicts every name.
     frame: Literal["accepted", "header", "centre", "names"] = "accepted"
     max_mm: PositiveFloat = 15.0  # between two bodies of one name; half a level
 

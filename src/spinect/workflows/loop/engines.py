@@ -52,7 +52,8 @@ class ConfiguredTrainer:
         """Train or go on, then export a bundle.
 
         Raises:
-            TrainingError: Training ended before its time, because it was asked to.
+            TrainingError: Training ended before its time, by its piece_minutes.
+            KeyboardInterrupt, SystemExit: As `train`; after the checkpoint.
         """
         data = self.training.data.model_copy(
             update={"folder": str(dataset), "contrast": contrast, "pose": "registered"}
@@ -65,8 +66,9 @@ class ConfiguredTrainer:
         by_clock = settings.max_minutes is not None and state["minutes"] >= settings.max_minutes
         if not (by_steps or by_clock):
             raise TrainingError(
-                f"{run}: training stopped at update {state['updates']}, before its end: start the "
-                "loop again and it goes on"
+                f"{run}: training stopped at update {state['updates']}, before its end "
+                f"(trainer.piece_minutes {settings.piece_minutes}): start the loop again and it "
+                "goes on"
             )
         export(run, folder / "model")
         return folder / "model"

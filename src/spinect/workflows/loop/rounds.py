@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from spinect.workflows.loop.cases import Case
 from spinect.workflows.loop.config import AcceptConfig, LoopConfig
 from spinect.workflows.loop.state import SCHEMA_VERSION, StepRecord
+from spinect.workflows.names import stem_of
 
 REGISTER: Final = "register"  # the last step of a series
 
@@ -79,7 +80,7 @@ def blocked(case: Case) -> str:
     if pair.ct_landmarks is None:
         return (
             f"{pair.ct.name} has no landmarks: segment it, then spinect landmarks -o "
-            f"{pair.ct.name.removesuffix('.nii.gz')}_poi.json beside it"
+            f"{stem_of(pair.ct)}_poi.json beside it"
         )
     if pair.ct_vertebrae is None:
         return f"{pair.ct.name} has no vertebra mask beside it, which training needs"

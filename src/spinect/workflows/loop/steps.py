@@ -13,6 +13,7 @@ import numpy as np
 from spinect.anatomy import VERTEBRAE
 from spinect.errors import LabelError, LandmarkError
 from spinect.geometry import Grid, Volume
+from spinect.geometry.landmarks import Landmarks
 from spinect.geometry.transform import invert
 from spinect.io import read, read_landmarks, read_poi, read_transforms, write_poi, write_volume
 from spinect.io.participants import read_rows
@@ -139,22 +140,48 @@ def match(place: Place, config: MatchConfig, accepted: Path | None) -> Made:
     """Landmarks under the names of the CT's levels.
 
     Args:
-        accepted: Transforms of an accepted series of the same visit, for frame "accepted".
+        accepted: Transforms of an accepted series of the same visit, for "accepted" and "names".
     Raises:
         InputError: The CT is missing or has no landmarks.
-        LandmarkError: No accepted series, or no body near one of the CT.
+        LandmarkError: No accepted series, no body near one of the CT, or, with frame "names", all
+            names contradict an accepted series.
     """
     pair = place.case.pair
     found = read_poi(place.synthetic(FOUND))
     renamed: dict[int, int] = {v: v for v in found.vertebrae}
-    if config.frame != "names" and pair.ct is not None and pair.ct_landmarks is not None:
+    if pair.ct is not None and pair.ct_landmarks is not None:
         grids = read(pair.mr, "mr").grid, read(pair.ct, "ct").grid
-        ct_from_mr = _frame(config, grids, accepted)
         fixed = read_landmarks(pair.ct_landmarks, grids[1])
-        found, renamed = match_levels(found, fixed, invert(ct_from_mr), config.max_mm)
+        if config.frame != "names":
+            mr_from_ct = invert(_frame(config, grids, accepted))
+            found, renamed = match_levels(found, fixed, mr_from_ct, config.max_mm)
+        elif accepted is not None:
+            moved = fixed.moved(invert(read_transforms(accepted).whole))
+            _refuse_shifted(found, moved, config.max_mm)
     changed = {VERTEBRAE[a]: VERTEBRAE[b] for a, b in renamed.items() if a != b}
     facts = {"renamed": changed, "levels": len(renamed)}
     return Made((write_poi(found, place.synthetic(MATCHED), {"spinect": facts}),), facts)
+
+
+def _refuse_shifted(found: Landmarks, fixed: Landmarks, max_mm: float) -> None:
+    """Refuse the segmenter's names where every body lies at another one of the CT.
+
+    The residual cannot tell: neighbours are so alike that a set one level off fits to millimetres.
+
+    Args:
+        found, fixed: MR and CT, both in the MR's world by an accepted series.
+    """
+    try:
+        _, renamed = match_levels(found, fixed, np.eye(4), max_mm)
+    except LandmarkError:
+        return  # the patient moved between the series, so their places say nothing
+    if all(old != new for old, new in renamed.items()):
+        told = ", ".join(f"{VERTEBRAE[a]} lies at {VERTEBRAE[b]}" for a, b in renamed.items())
+        raise LandmarkError(
+            f"the segmenter's levels are shifted against an accepted series of this patient, "
+            f"session and CT: {told}. Set match.frame to accepted, or give series of different "
+            "sessions different ses"
+        )
 
 
 def _frame(config: MatchConfig, grids: tuple[Grid, Grid], accepted: Path | None) -> Any:

@@ -54,6 +54,7 @@ def unregistered(inputs: Inputs, same_frame: bool) -> Registration:
         rejected=(),
         loo_mm={},
         natural_mm=NAN,
+        natural_all_mm=NAN,
         spread_mm=NAN,
         axial_error_deg=NAN,
         verdict="review",

@@ -17,7 +17,8 @@ from spinect.workflows.record import DISCLAIMER
 SCHEMA_VERSION: Final = "1.0"
 COLUMNS: Final = (
     "participant_id", "mr", "ct", "outputs", "status", "verdict", "reason", "points", "model",
-    "landmarks", "rejected", "mean_mm", "p95_mm", "max_mm", "loo_mm", "natural_mm", "spread_mm",
+    "landmarks", "rejected", "mean_mm", "p95_mm", "max_mm", "loo_mm", "natural_mm",
+    "natural_all_mm", "spread_mm",
     "axial_error_deg", "rigidity_mm", "min_jacobian", "valid", "seconds", "error",
 )  # fmt: skip
 
@@ -57,7 +58,8 @@ class RegistrationRecord(_Part):
     max_mm: float | None
     loo_mm: float | None = Field(description="mean over left-out vertebrae of their distance")
     loo_by_vertebra_mm: dict[str, float]
-    natural_mm: float | None = Field(description="difference of neighbours' distances")
+    natural_mm: float | None = Field(description="difference of neighbours' distances, used ones")
+    natural_all_mm: float | None = Field(None, description="the same with rejected landmarks")
     spread_mm: float | None = Field(description="of the points about their long axis")
     axial_error_deg: float | None = Field(description="expected SD of the rotation about it")
     rigidity_mm: float | None = Field(description="95 % of the bending inside bone")
@@ -98,6 +100,7 @@ def facts(
         "loo_mm": _number(np.mean(list(registration.loo_mm.values()))) if loo else None,
         "loo_by_vertebra_mm": loo,
         "natural_mm": _number(registration.natural_mm),
+        "natural_all_mm": _number(registration.natural_all_mm),
         "spread_mm": _number(registration.spread_mm),
         "axial_error_deg": _number(registration.axial_error_deg),
         "rigidity_mm": 0.0 if rigid else None if quality is None else _number(quality.rigidity_mm),

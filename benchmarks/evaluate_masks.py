@@ -1,6 +1,6 @@
 """Time and memory of all mask figures of a case of 512 x 512 x 64 voxels; truth of the widths.
 
-    python benchmarks/evaluate_segmentation_steps.py [--seed 1000000] [--subjects 4]
+    python benchmarks/evaluate_masks.py [--seed 1000000] [--subjects 4]
 
 A lumbar phantom on sagittal slices of 0.6 x 0.6 x 1.3 mm; the prediction is the truth moved by a
 few voxels, gnawed at random places, with two levels swapped and one vertebra missing. The width of
@@ -10,7 +10,7 @@ the canal between the arches is compared with the one each phantom was built wit
 import argparse
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 import numpy as np
 from scipy import ndimage
@@ -57,7 +57,7 @@ def spoil(truth: Masks) -> Masks:
     return truth[0].with_data(table[vertebrae]), truth[1].with_data(subregions)
 
 
-def steps(prediction: Masks, truth: Masks, iso: Masks) -> list[tuple[str, Callable[[], object]]]:
+def steps(prediction: Masks, truth: Masks, iso: Masks) -> list[tuple[str, Callable[[], Sized]]]:
     """Named pieces of work; each scores one case completely."""
     return [
         ("strict masks", lambda: strict_segmentation(*prediction, *truth)),
@@ -100,9 +100,7 @@ def main() -> None:
         rows.append([VERTEBRAE[v], len(mine), float(mine.mean()), float(np.abs(mine).max())])
     title = "## Width between the arches minus the width the phantom was built with, mm"
     widths = table(["level", "phantoms", "mean", "largest"], rows)
-    publish(
-        "evaluate_segmentation", "All mask figures of one case", f"{cost}\n\n{title}\n\n{widths}"
-    )
+    publish("evaluate_masks", "All mask figures of one case", f"{cost}\n\n{title}\n\n{widths}")
 
 
 if __name__ == "__main__":
