@@ -12,6 +12,7 @@ from spinect.evaluation.similarity import Image
 from spinect.evaluation.surface import Mask, Spacing
 
 FLOOR_HU: Final = 1.0  # SD of the white noise added to both spectra: the step in which CT is stored
+_TIE: Final = 1e-6  # a frequency halfway between two shells belongs to the lower, however it rounds
 
 
 def histogram(prediction: Image, truth: Image, mask: Mask | None = None) -> float:
@@ -31,11 +32,13 @@ def histogram(prediction: Image, truth: Image, mask: Mask | None = None) -> floa
 
 
 def spectrum(
-    prediction: Image, truth: Image, mask: Mask, spacing: Spacing, workers: int = 1
+    prediction: Image, truth: Image, mask: Mask, spacing: Spacing, valid: Mask | None = None
 ) -> float:
     """RMS difference of the radially averaged power spectra in the bounding box of the mask, dB.
 
-    All voxels of the box count. Each image loses its own mean, is multiplied by a Hann window along
+    All valid voxels of the box count, those outside the mask too: a spectrum inside the outline of
+    a bone would mostly show the outline. Each image loses its own mean (what is not valid becomes
+    0), is multiplied by a Hann window along
     every axis (zero just beyond the box) and Fourier-transformed. |F|^2 is averaged in shells of
     |frequency|, cycles/mm: shell k holds the frequencies nearest to k / L, where L is the longest
     side of the box, from k = 1 to the highest frequency of the finest axis, 1 / (2 spacing). The
@@ -43,10 +46,12 @@ def spectrum(
     noise of 1 HU is added to both powers, which keeps a constant image finite.
 
     Args:
-        prediction, truth, mask: One shape, HU.
+        prediction, truth: One shape, HU.
+        mask: Its bounding box is compared.
+        valid: Where both are known; None means everywhere.
         spacing: mm per voxel along each axis.
     Returns:
-        NaN where the box has one voxel only.
+        NaN where the box has one voxel only, or none that is valid.
     Raises:
         ImageError: The mask is empty.
     """
@@ -56,7 +61,8 @@ def spectrum(
     shape = truth[box].shape
     step = np.broadcast_to(np.asarray(spacing, np.float64), len(shape))
     shell, count = _shells(shape, step)
-    if not count[1:].any():
+    known = np.ones(shape, bool) if valid is None else valid[box]
+    if not count[1:].any() or not known.any():
         return math.nan
     window = np.ones(shape, np.float32)
     for axis, size in enumerate(shape):
@@ -66,18 +72,19 @@ def spectrum(
     level = []
     for image in (prediction, truth):
         inside = image[box].astype(np.promote_types(image.dtype, np.float32))
-        inside -= inside.mean(dtype=np.float64)
+        inside -= inside[known].mean(dtype=np.float64)
         inside *= window
-        power = _power(inside, workers)
+        inside[~known] = 0
+        power = _power(inside)
         total = np.bincount(shell.ravel(), power.ravel(), minlength=count.size)
         level.append(10 * np.log10(total[1:] / np.maximum(count[1:], 1) + floor))
     gap = (level[0] - level[1])[count[1:] > 0]
     return float(np.sqrt(np.mean(gap**2)))
 
 
-def _power(image: Image, workers: int) -> NDArray[np.floating]:
+def _power(image: Image) -> NDArray[np.floating]:
     """|F|^2 of the half space that a real image needs, weighted for the half that is left out."""
-    transform = fft.rfftn(image, workers=workers, overwrite_x=True)
+    transform = fft.rfftn(image, overwrite_x=True)
     power = np.asarray(transform.real**2 + transform.imag**2)
     power *= _twice(image.shape[-1]).astype(power.dtype)
     return power
@@ -101,13 +108,13 @@ def _shells(
     """
     axes = [fft.fftfreq(n, d) for n, d in zip(shape[:-1], spacing[:-1], strict=True)]
     axes.append(fft.rfftfreq(shape[-1], spacing[-1]))
-    square = np.zeros([a.size for a in axes], np.float32)
+    length = float((np.array(shape) * spacing).max())
+    square = np.zeros([a.size for a in axes])
     for axis, values in enumerate(axes):
         turned = values.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-        square += (turned**2).astype(np.float32)
-    width = 1 / float((np.array(shape) * spacing).max())
-    last = int(0.5 / float(spacing.min()) / width + 1e-6)
-    shell = np.rint(np.sqrt(square) / width).astype(np.intp)
+        square += (turned * length) ** 2
+    last = int(length / (2 * float(spacing.min())) + _TIE)
+    shell = np.rint(np.sqrt(square, out=square) - _TIE).astype(np.intp)
     shell[shell > last] = 0
     weight = np.broadcast_to(_twice(shape[-1]), shell.shape)
     count = np.bincount(shell.ravel(), weight.ravel(), minlength=last + 1)

@@ -93,7 +93,7 @@ def _error(
 ) -> NDArray[np.float64]:
     """Prediction minus truth of the voxels that count, in one row."""
     p, t = (a if mask is None else a[mask] for a in map(np.asarray, (prediction, truth)))
-    error = np.subtract(p, t, dtype=np.float64).ravel()
+    error: NDArray[np.float64] = np.subtract(p, t, dtype=np.float64).ravel()
     if not error.size:
         raise ImageError(f"the mask of the {name} is empty: there is nothing to compare")
     return error

@@ -4,13 +4,39 @@ from typing import Final
 
 import numpy as np
 
+from spinect.errors import GeometryError, LabelError
 from spinect.evaluation.measures import Value
 from spinect.evaluation.overlap import Mask, dice
 from spinect.evaluation.surface import Float, surface_distances
+from spinect.geometry import Volume
 
 OVERLAPS: Final = ("dice", "nsd_1mm", "nsd_2mm")  # 0 where nothing was predicted
 DISTANCES: Final = ("hd95", "assd", "signed_distance")  # not defined where nothing was predicted
 VOLUMES: Final = ("volume_true", "volume_error")
+
+
+def check_masks(prediction: tuple[Volume, Volume], truth: tuple[Volume, Volume]) -> None:
+    """Refuse maps that cannot be scored against each other.
+
+    Args:
+        prediction, truth: Vertebrae and subregions.
+    Raises:
+        LabelError: One is no label map.
+        GeometryError: They do not lie on one grid.
+    """
+    grid = truth[0].grid
+    for volume in (*prediction, *truth):
+        if volume.kind != "labels" or volume.data.dtype.kind not in "iu":
+            raise LabelError(
+                f"masks are label maps of integers, not a volume of kind {volume.kind!r} and type "
+                f"{volume.data.dtype}: read it as labels"
+            )
+        if not grid.matches(volume.grid):
+            raise GeometryError(
+                f"masks are scored on one grid, not {volume.grid} against the truth's {grid}, "
+                f"corners {grid.gap(volume.grid):.2f} mm apart: bring the prediction there first, "
+                "resample(prediction, truth.grid)"
+            )
 
 
 def mask_values(

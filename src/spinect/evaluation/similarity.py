@@ -172,7 +172,7 @@ def halve(image: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
         pairs = image.shape[axis] // 2
         picks = [[slice(None)] * image.ndim for _ in range(2)]
         picks[0][axis], picks[1][axis] = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-        image = (image[tuple(picks[0])] + image[tuple(picks[1])]) / 2
+        image = image[tuple(picks[0])] / 2 + image[tuple(picks[1])] / 2  # integers cannot overflow
     return image
 
 

@@ -60,6 +60,12 @@ def test_another_statistic():
     assert found.low < 10 < found.high
 
 
+def test_a_median_that_no_patient_moves_has_no_interval():
+    found = bca([0.0, 1.0, 1.0, 1.0, 1.0], statistic=np.median)
+    assert math.isnan(found.low)
+    assert "left out" in found.note
+
+
 @pytest.mark.parametrize(("make", "least"), [(t_interval, 2), (bca, 3)])
 def test_too_few_patients(make, least):
     found = make(sample(least - 1))
@@ -70,7 +76,11 @@ def test_too_few_patients(make, least):
     assert not make(sample(least)).note
 
 
-@pytest.mark.parametrize("make", [t_interval, bca, lambda x: cluster_bootstrap({k: [v] for k, v in zip("abcd", x, strict=True)})])  # fmt: skip
+def one_each(x):
+    return cluster_bootstrap({f"p{k}": [v] for k, v in enumerate(x)})
+
+
+@pytest.mark.parametrize("make", [t_interval, bca, one_each])
 def test_equal_values_have_no_width_and_say_so(make):
     found = make([0.7] * 4)
     assert ends(found) == (0.7, 0.7)

@@ -3,8 +3,7 @@
 import numpy as np
 
 from spinect.anatomy import BODY, PRESACRAL, VERTEBRA_IDS, VERTEBRAE
-from spinect.errors import GeometryError
-from spinect.evaluation.masks import mean_values
+from spinect.evaluation.masks import check_masks, mean_values
 from spinect.evaluation.measures import Value
 from spinect.evaluation.overlap import Labels, Overlaps, cut_by_faces, dice, overlaps
 from spinect.geometry import Volume
@@ -40,17 +39,12 @@ def graf2023_segmentation(
         item; where the truth has none at all, the merged figure is no number either.
     Raises:
         GeometryError: The four volumes do not lie on one grid.
+        LabelError: One is no label map.
 
     Source: the evaluation script published with Graf et al. 2023 (denoising diffusion-based MRI to
     CT translation); what it did otherwise stands in docs/evaluation.md.
     """
-    grid = truth_vertebrae.grid
-    for other in (prediction_vertebrae, prediction_subregions, truth_subregions):
-        if not grid.matches(other.grid):
-            raise GeometryError(
-                f"masks are scored on one grid, not {other.grid} against the truth's {grid}: "
-                "bring the prediction there first, resample(prediction, truth.grid)"
-            )
+    check_masks((prediction_vertebrae, prediction_subregions), (truth_vertebrae, truth_subregions))
     pred, true = _presacral(prediction_vertebrae.data), _presacral(truth_vertebrae.data)
     cut = cut_by_faces(truth_vertebrae)
     values = _region("volume", "vertebra", pred, true, cut)

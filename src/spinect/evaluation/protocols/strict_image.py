@@ -43,7 +43,7 @@ def strict_image(
 
     Args:
         prediction, truth: CT volumes on one grid.
-        regions: Name -> boolean mask on that grid, as from `regions_of`.
+        regions: Name -> boolean mask on that grid, as from `regions_of`; each is cut to "valid".
         tissue: Tissue ids on that grid, where they are known: adds the oracle floor.
         workers: Threads.
     Returns:
@@ -57,32 +57,38 @@ def strict_image(
         check_mask(name, mask, truth)
     if tissue is not None and not tissue.grid.matches(truth.grid):
         raise GeometryError(f"the tissue map has {tissue.grid}, the truth {truth.grid}")
+    if "valid" in regions:
+        regions = {name: mask & regions["valid"] for name, mask in regions.items()}
     seen = _similarities(prediction, truth, regions, workers)
 
     def score(name: str) -> list[Value]:
-        return _hu_errors(prediction, truth, name, regions[name], tissue) + seen[name]
+        return _hu_errors(prediction, truth, name, regions, tissue) + seen[name]
 
     with ThreadPoolExecutor(workers) as pool:
         return [value for values in pool.map(score, regions) for value in values]
 
 
 def _hu_errors(
-    prediction: Volume, truth: Volume, region: str, mask: Mask, tissue: Volume | None
+    prediction: Volume,
+    truth: Volume,
+    region: str,
+    regions: Mapping[str, Mask],
+    tissue: Volume | None,
 ) -> list[Value]:
     """The metrics in HU and dB of one region."""
+    mask, valid = regions[region], regions.get("valid")
     names = ["mae", "mse", "bias", "psnr", "histogram", "spectrum"]
     names += [] if tissue is None else ["oracle_floor"]
     if not mask.any():
         return [Value(region, "", name, float("nan"), EMPTY) for name in names]
     p, t = prediction.data[mask], truth.data[mask]
-    spacing = truth.grid.spacing
     found = [
         image.mae(p, t),
         image.mse(p, t),
         image.bias(p, t),
         image.psnr(p, t, None, RANGE),
         distribution.histogram(p, t),
-        distribution.spectrum(prediction.data, truth.data, mask, spacing),
+        distribution.spectrum(prediction.data, truth.data, mask, truth.grid.spacing, valid),
     ]
     if tissue is not None:
         found.append(image.oracle_floor(tissue.data[mask], t, np.ones(t.shape, bool)))

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from spinect.anatomy import BODY, POSTERIOR, PRESACRAL, VERTEBRAE
-from spinect.errors import GeometryError
 from spinect.evaluation.instances import between, merges, panoptic, splits
-from spinect.evaluation.masks import DISTANCES, OVERLAPS, mask_values, mean_values, unknown
+from spinect.evaluation.masks import (
+    DISTANCES,
+    OVERLAPS,
+    check_masks,
+    mask_values,
+    mean_values,
+    unknown,
+)
 from spinect.evaluation.measures import Value
 from spinect.evaluation.overlap import Overlaps, cut_by_faces, head_axis, overlaps
 from spinect.evaluation.shape import Spine, shape_values
@@ -46,6 +52,7 @@ def strict_segmentation(
         those it lacks. Where the truth does not label a region nothing of it is a number.
     Raises:
         GeometryError: The four volumes do not lie on one grid.
+        LabelError: One is no label map.
 
     Source: ours; every formula in docs/evaluation.md.
     """
@@ -111,13 +118,8 @@ class _Case:
     @classmethod
     def of(cls, prediction: tuple[Volume, Volume], truth: tuple[Volume, Volume]) -> "_Case":
         """Check the grids, crop, drop the predicted sacrum."""
+        check_masks(prediction, truth)
         grid = truth[0].grid
-        for other in (*prediction, truth[1]):
-            if not grid.matches(other.grid):
-                raise GeometryError(
-                    f"masks are scored on one grid, not {other.grid} against the truth's {grid}: "
-                    "bring the prediction there first, resample(prediction, truth.grid)"
-                )
         pred = np.where(np.isin(prediction[0].data, PRESACRAL), prediction[0].data, 0)
         box = _box((pred > 0) | (truth[0].data > 0))
         return cls(

@@ -1,6 +1,7 @@
 """Intervals of a mean over patients: t, BCa bootstrap, and a bootstrap of whole patients."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -76,14 +77,19 @@ def bca(
     settled = _settled(x, level, kind, least=3)
     if settled:
         return settled
-    found = stats.bootstrap(
-        (x,),
-        statistic,
-        n_resamples=resamples,
-        confidence_level=level,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # 0 / 0: the note below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (x,),
+            statistic,
+            n_resamples=resamples,
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    if math.isnan(found.low) or math.isnan(found.high):
+        note = f"the statistic does not change when one of the {x.size} patients is left out"
+        return Interval(math.nan, math.nan, level, kind, x.size, note)
     return Interval(float(found.low), float(found.high), level, kind, x.size)
 
 

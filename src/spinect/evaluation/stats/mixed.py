@@ -12,7 +12,7 @@ from scipy import optimize, stats
 from spinect.errors import InputError
 
 Floats = NDArray[np.float64]
-GRID: Final = np.linspace(-8, 8, 161)  # log10 of the variance ratio between / within patients
+GRID: Final = np.linspace(-8, 8, 41)  # log10 of the variance ratio between / within patients
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ def _range(counts: Sequence[int]) -> str:
 
 def _markdown(text: str) -> str:
     """Plain text, safe in a Markdown table; underscores inside a word mean nothing there."""
-    text = re.sub(r"([\\|*`<])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\|*`])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)  # what could be a tag
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
@@ -130,5 +131,5 @@ def _latex(text: str) -> str:
     """Plain text, safe in LaTeX; a minus before a number becomes a real one."""
     text = "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
     text = re.sub(r"(?<![\w-])-(?=\d|\$\\infty)", "$-$", text)
-    # a row that starts with [ after \\ would be read as an argument of \\
-    return re.sub(r"^\[", "{[}", text)
+    # \\ looks past the end of its line: a row that starts with [ or * would become its argument
+    return re.sub(r"^([\[*])", r"{\1}", text)
