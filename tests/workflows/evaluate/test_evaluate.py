@@ -123,7 +123,7 @@ def test_resume_keeps_what_is_up_to_date(tiny_dataset, tiny_results, tmp_path, m
         evaluate(tiny_dataset, results, out, options)
     # as after a kill: no record, and the values of one case lost
     (out / "evaluate.json").unlink()
-    next((out / "cases/good").glob("sub-1000001_T2w.*")).unlink()
+    next((out / "cases/good").glob("sub-1000001_T2w.*.csv")).unlink()
     again = options.model_copy(update={"resume": True})
     found = evaluate(tiny_dataset, results, out, again)
     assert (out / "values.csv").read_bytes() == before
@@ -134,7 +134,7 @@ def test_resume_keeps_what_is_up_to_date(tiny_dataset, tiny_results, tmp_path, m
     assert [o.series.name for o in third.scores.outcomes if o.status == "done"] == [
         "sub-1000001_T2w"
     ]
-    assert len(list((out / "cases/good").iterdir())) == 3
+    assert len(list((out / "cases/good").glob("*.csv"))) == 3
     assert (out / "values.csv").read_bytes() != before
 
 
