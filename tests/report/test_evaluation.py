@@ -198,6 +198,17 @@ def test_agreement_of_too_few_is_none():
     assert volume_plot([], "a") is None
 
 
+def test_volumes_of_missing_results_are_no_points():
+    def plot(note):
+        values = [Value("vertebra", f"L{k}", metric, 1000.0 * k, note)
+                  for k in range(1, 6) for metric in ("volume_true", "volume_error")]  # fmt: skip
+        made = tidy(values, method="a", protocol="strict", space="iso", patient="p", case="p_T2w")
+        return volume_plot(made, "a")
+
+    assert plot("nothing was predicted") is not None
+    assert plot("no result") is None
+
+
 def blocks(wide):
     """A vertebra as a box of 2 * wide x 20 x 20 mm; front at high y."""
     data = np.zeros((40, 40, 40), np.uint8)

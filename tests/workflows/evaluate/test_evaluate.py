@@ -147,6 +147,7 @@ def test_other_protocols_or_formulas_make_other_keys(
     evaluate(tiny_dataset, tiny_results, tmp_path, options)
     other = options.model_copy(update={"protocols": ("synthrad",)})
     assert evaluate(tiny_dataset, tiny_results, tmp_path, other).scores.count("kept") == 0
+    assert {path.stem for path in (tmp_path / "tables").iterdir()} == {"synthrad"}
     monkeypatch.setattr(cases, "program_hash", lambda: "other formulas")
     assert evaluate(tiny_dataset, tiny_results, tmp_path, other).scores.count("kept") == 0
 

@@ -47,6 +47,11 @@ class Scores:
     warnings: tuple[str, ...]
 
     @property
+    def phantom(self) -> bool:
+        """Whether every scored patient is a phantom."""
+        return all(series.phantom for series in self.cohort.series)
+
+    @property
     def exit_code(self) -> int:
         """0 all scored, missing ones too; 1 the only one or every one failed, 3 some did."""
         return exit_code([o.status for o in self.outcomes if o.method != CEILING])
