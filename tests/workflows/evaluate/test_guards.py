@@ -236,3 +236,21 @@ def test_two_methods_with_one_ct_are_named(tiny_dataset, tiny_results, tmp_path)
     scores = score_results(tiny_dataset, both, tmp_path / "out", options, Stopwatch())
     assert any("one and two have the same synthetic CT" in text for text in scores.warnings)
     assert scores.exit_code == 0
+
+
+def test_what_a_reader_says_is_kept_too(score, results):
+    """A header whose sform and qform disagree: read, and said, again after a resume."""
+    import nibabel as nib
+
+    path = results / f"{A}_desc-synth_ct.nii.gz"
+    image = nib.load(path)
+    other = image.affine.copy()
+    other[:3, 3] += 20
+    image.set_qform(other, 1)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+    first, fates = score(resume=True)
+    again, _ = score(resume=True)
+    assert statuses(fates) == ["done"] * 3
+    assert any(f"results, {A}: " in text and "qform" in text for text in first.warnings)
+    assert again.warnings == first.warnings
+    assert again.count("kept") == 3

@@ -19,6 +19,7 @@ DPI: Final = 150
 INK: Final = "#1c2733"
 ACCENT: Final = "#0b66a8"
 _GREY: Final = "#8a97a5"
+NO_RESULT: Final = "no result"  # note of what a missing result scores
 _Z95: Final = 1.959964  # normal quantile of the 95 % limits of agreement
 
 
@@ -146,7 +147,10 @@ def agreement(differences: Mapping[str, Sequence[float]]) -> Agreement | None:
 
 
 def volume_plot(rows: Sequence[Tidy], method: str, region: str = "vertebra") -> bytes | None:
-    """Bland-Altman plot of the volumes of single vertebrae at 1 mm, mL; None without any."""
+    """Bland-Altman plot of the volumes of single vertebrae at 1 mm, mL; None without any.
+
+    A vertebra that was not found counts with a volume of 0, those of missing results do not.
+    """
     truth = _items(rows, method, region, "volume_true")
     error = _items(rows, method, region, "volume_error")
     groups: dict[str, list[float]] = defaultdict(list)
@@ -195,5 +199,6 @@ def _items(
         if (r.method, r.region, r.metric, r.space, r.protocol)
         == (method, region, metric, "iso", "strict")
         and r.item
+        and r.note != NO_RESULT
         and np.isfinite(r.value)
     }

@@ -3,14 +3,17 @@
 import hashlib
 import json
 import time
+import warnings
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
 import spinect
-from spinect.errors import InputError
+from spinect.errors import InputError, SpinectWarning
 from spinect.evaluation.tables import Tidy, read_tidy, write_tidy
+from spinect.io.records import write_text
+from spinect.report.evaluation.plots import NO_RESULT
 from spinect.workflows.evaluate.guards import file_hash
 from spinect.workflows.evaluate.loading import Truth, read_masks
 from spinect.workflows.evaluate.options import Protocol
@@ -28,7 +31,6 @@ from spinect.workflows.failures import reason
 
 Status = Literal["done", "kept", "missing", "failed"]
 STORE: Final = "cases"
-NO_RESULT: Final = "no result"
 _MEASURING: Final = ("evaluation", "geometry")  # packages whose code makes the values
 
 
@@ -81,6 +83,7 @@ class Outcome:
     Attributes:
         status: "done", "kept" from an earlier run, "missing" (scored as empty masks), "failed".
         error: One line; "" but for "failed".
+        warnings: What was said while the files were read.
     """
 
     method: str
@@ -89,6 +92,7 @@ class Outcome:
     seconds: float
     rows: tuple[Tidy, ...] = ()
     error: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def do_job(job: Job) -> list[Outcome]:
@@ -105,18 +109,21 @@ def _do(truth: Truth, task: Task, job: Job) -> Outcome:
             raise InputError(task.refused)
         place = job.store / task.method / f"{job.series.name}.{content_key(task, job)[:16]}.csv"
         if job.resume and place.is_file():
-            rows = read_tidy(place)
+            rows, said = _kept(place)
             status = "missing" if status == "missing" else "kept"
         else:
-            rows = _score(truth, task, job)
-            _keep(rows, place, job.series.name)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", SpinectWarning)
+                rows = _score(truth, task, job)
+            said = [str(w.message) for w in caught]
+            _keep(rows, said, place, job.series.name)
     except Exception as problem:  # the one place where a case may fail in any way
         memory = "out of memory: fewer --workers"
         error = reason(problem, job.series.name, memory)
         spent = round(time.perf_counter() - start, 3)
         return Outcome(task.method, job.series, "failed", spent, error=error)
     spent = round(time.perf_counter() - start, 3)
-    return Outcome(task.method, job.series, status, spent, tuple(rows))
+    return Outcome(task.method, job.series, status, spent, tuple(rows), warnings=tuple(said))
 
 
 def _score(truth: Truth, task: Task, job: Job) -> list[Tidy]:
@@ -160,10 +167,16 @@ def program_hash() -> str:
     return digest.hexdigest()
 
 
-def _keep(rows: list[Tidy], place: Path, case: str) -> None:
-    """Store the values; those of other contents of the case go."""
+def _keep(rows: list[Tidy], said: list[str], place: Path, case: str) -> None:
+    """Store the values, warnings first; those of other contents of the case go."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    former = [p for p in place.parent.glob(f"{case}.*.csv") if p != place]
+    own = {place, place.with_suffix(".txt")}
+    former = [path for path in place.parent.glob(f"{case}.*") if path not in own]
+    write_text("".join(f"{text}\n" for text in said), place.with_suffix(".txt"))
     write_tidy(rows, place)
     for path in former:
         path.unlink(missing_ok=True)
+
+
+def _kept(place: Path) -> tuple[list[Tidy], list[str]]:
+    return read_tidy(place), place.with_suffix(".txt").read_text(encoding="utf-8").splitlines()

@@ -1,5 +1,6 @@
 """Which result belongs to which series, and what is then to be done."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from spinect.workflows.evaluate.truth import Cohort, Series
 from spinect.workflows.failures import reason
 from spinect.workflows.options import listed
 
+log = logging.getLogger(__name__)
 THREADS: Final = 2  # of a single worker
 
 
@@ -87,6 +89,7 @@ def make_job(
         if judge is not None and not refused and "ct_iso" in method.kinds and series.iso.masks:
             files = None
             if made is not None and made.ct_iso is not None:
+                log.info("judge %s: %s of %s", judge.name, series.name, method.name)
                 try:
                     judge.masks(made.ct_iso)
                     files = judge.files(made.ct_iso)

@@ -12,15 +12,13 @@ from spinect.evaluation.tables import latex, markdown, write_tidy
 from spinect.io.records import atomic, write_json, write_text
 from spinect.report.evaluation import Block, Evaluation, choose_renderer, write_evaluation
 from spinect.report.evaluation.page import PHANTOM
-from spinect.report.evaluation.surfaces import Renderer
-from spinect.workflows.evaluate.guards import file_hash
 from spinect.workflows.evaluate.options import EvaluateOptions
-from spinect.workflows.evaluate.record import EvaluateRecord, MethodRecord, Problem
+from spinect.workflows.evaluate.record import EvaluateRecord, Finished, make_record, problems
 from spinect.workflows.evaluate.run import Scores, Tell, score_results
 from spinect.workflows.evaluate.tables import PLOTTED, Named, make_tables, seen_by
 from spinect.workflows.evaluate.views import worst_views
 from spinect.workflows.options import human_time
-from spinect.workflows.record import Stopwatch, commit, now, versions
+from spinect.workflows.record import Stopwatch, commit, now
 
 VALUES: Final = "values"
 TABLES: Final = "tables"
@@ -96,10 +94,11 @@ def evaluate(
         )  # fmt: skip
         written += _write_tables(tables, out)
     with watch.stage("report"):
-        page = _page(dataset, scores, tables, renderer, watch)
+        run = Finished(dataset.resolve().name, scores, options, renderer, started, watch)
+        page = _page(run, tables)
         with atomic(out / REPORT) as part:
             write_evaluation(page, part)
-    record = _record(dataset, scores, options, renderer, started, [*written, REPORT], watch)
+    record = make_record(run, [*written, REPORT])
     write_json(record.model_dump(mode="json"), out / RECORD)
     return Evaluated(out, scores, tuple(tables), record)
 
@@ -122,12 +121,15 @@ def _write_tables(tables: Sequence[Named], out: Path) -> list[str]:
         tex = latex(one.table, caption=caption, label=f"tab:{one.key}")
         write_text(tex, out / TABLES / f"{one.key}.tex")
         written += [f"{TABLES}/{one.key}.md", f"{TABLES}/{one.key}.tex"]
+    for path in (out / TABLES).glob("*"):  # of an earlier run with other protocols
+        if path.suffix in (".md", ".tex") and f"{TABLES}/{path.name}" not in written:
+            path.unlink()
     return written
 
 
 def _notes(scores: Scores) -> list[str]:
     """What stands under every table."""
-    notes = [PHANTOM] if _phantom(scores) else []
+    notes = [PHANTOM] if scores.phantom else []
     if scores.judge:
         notes.append(
             f"({scores.judge[0]}): masks that the judge {scores.judge[0]} made of the synthetic CT;"
@@ -142,26 +144,8 @@ def _notes(scores: Scores) -> list[str]:
     return notes
 
 
-def _phantom(scores: Scores) -> bool:
-    return all(series.phantom for series in scores.cohort.series)
-
-
-def _problems(scores: Scores) -> list[Problem]:
-    told = []
-    for outcome in scores.outcomes:
-        if outcome.status == "missing":
-            why = "no result: Dice 0, no HU"
-            told.append(Problem(method=outcome.method, case=outcome.series.name, status="missing",
-                                reason=why))  # fmt: skip
-        elif outcome.status == "failed":
-            told.append(Problem(method=outcome.method, case=outcome.series.name, status="failed",
-                                reason=outcome.error))  # fmt: skip
-    return told
-
-
-def _page(
-    dataset: Path, scores: Scores, tables: Sequence[Named], renderer: Renderer, watch: Stopwatch
-) -> Evaluation:
+def _page(run: Finished, tables: Sequence[Named]) -> Evaluation:
+    scores = run.scores
     judge = scores.judge[0] if scores.judge else None
     there = {(r.protocol, r.space, r.region, r.metric, bool(r.item)) for r in scores.rows}
     plotted = [
@@ -172,7 +156,7 @@ def _page(
     ]
     patients = {series.patient for series in scores.cohort.series}
     facts = {
-        "dataset": dataset.resolve().name,
+        "dataset": run.dataset,
         "patients": str(len(patients)),
         "series": str(len(scores.cohort.series)),
         "truth": ", ".join(sorted({series.source for series in scores.cohort.series})),
@@ -180,22 +164,22 @@ def _page(
         "judge": f"{scores.judge[0]} ({scores.judge[1][:12]})" if scores.judge else "none",
         "missing": str(scores.count("missing")),
         "not scored": str(scores.count("failed")),
-        "surfaces": renderer,
+        "surfaces": run.renderer,
         "program": f"spinect {_version()}",
-        "time": human_time(sum(watch.seconds.values())),
+        "time": human_time(sum(run.watch.seconds.values())),
     }
     return Evaluation(
-        title=f"Evaluation on {dataset.resolve().name}",
-        phantom=_phantom(scores),
+        title=f"Evaluation on {run.dataset}",
+        phantom=scores.phantom,
         blocks=[Block(one.title, one.text, one.table) for one in tables],
         rows=scores.rows,
         methods=list(scores.methods),
         plotted=plotted,
         views=worst_views(scores),
-        problems=[(p.method, p.case, p.reason) for p in _problems(scores)],
+        problems=[(p.method, p.case, p.reason) for p in problems(run.scores)],
         warnings=scores.warnings,
         facts=facts,
-        renderer=renderer,
+        renderer=run.renderer,
     )
 
 
@@ -203,50 +187,3 @@ def _version() -> str:
     """Version and commit of the program."""
     head = commit()
     return f"{spinect.__version__} ({head[:10]})" if head else spinect.__version__
-
-
-def _record(
-    dataset: Path,
-    scores: Scores,
-    options: EvaluateOptions,
-    renderer: Renderer,
-    started: str,
-    outputs: Sequence[str],
-    watch: Stopwatch,
-) -> EvaluateRecord:
-    methods = {
-        name: MethodRecord(
-            done=scores.count("done", name),
-            kept=scores.count("kept", name),
-            missing=scores.count("missing", name),
-            failed=scores.count("failed", name),
-            models=method.models,
-        )
-        for name, method in scores.methods.items()
-    }
-    inputs = {}
-    for series in scores.cohort.series:
-        for path in (series.mr, *series.native.paths(), *series.iso.paths()):
-            inputs[path.name] = file_hash(path)
-        for name, method in scores.methods.items():
-            if made := method.made.get(series.name):
-                inputs |= {f"{name}/{path.name}": file_hash(path) for path in made.images.values()}
-    return EvaluateRecord(
-        commit=commit(),
-        started=started,
-        dataset=dataset.resolve().name,
-        phantom=_phantom(scores),
-        patients=len({series.patient for series in scores.cohort.series}),
-        series=len(scores.cohort.series),
-        methods=methods,
-        judge=dict(zip(("name", "sha256"), scores.judge, strict=True)) if scores.judge else None,
-        renderer=renderer,
-        options=options.model_dump(mode="json"),
-        inputs=inputs,
-        outputs=tuple(outputs),
-        parquet=f"{VALUES}.parquet" in outputs,
-        problems=tuple(_problems(scores)),
-        warnings=scores.warnings,
-        versions=versions(),
-        seconds=watch.seconds,
-    )

@@ -7,7 +7,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from spinect.evaluation.tables import Tidy
-from spinect.workflows.evaluate.cases import NO_RESULT, Job, Outcome, do_job
+from spinect.report.evaluation.plots import NO_RESULT
+from spinect.workflows.evaluate.cases import Job, Outcome, do_job
 from spinect.workflows.evaluate.guards import judge_inputs
 from spinect.workflows.evaluate.judge import Judge
 from spinect.workflows.evaluate.options import EvaluateOptions
@@ -44,6 +45,11 @@ class Scores:
     rows: tuple[Tidy, ...]
     judge: tuple[str, str] | None
     warnings: tuple[str, ...]
+
+    @property
+    def phantom(self) -> bool:
+        """Whether every scored patient is a phantom."""
+        return all(series.phantom for series in self.cohort.series)
 
     @property
     def exit_code(self) -> int:
@@ -88,6 +94,7 @@ def score_results(
     with watch.stage("score"):
         outcomes = _work(jobs, options.workers, tell)
     rows = [row for outcome in outcomes for row in outcome.rows]
+    warnings += [f"{o.method}, {o.series.name}: {text}" for o in outcomes for text in o.warnings]
     return Scores(
         cohort,
         methods,

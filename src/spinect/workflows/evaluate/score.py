@@ -77,7 +77,7 @@ def rows_of(scored: Iterator[Scored], truth: Truth, method: str) -> list[Tidy]:
         row
         for protocol, space, values in scored
         for row in tidy(
-            values,
+            [replace(value, value=float(value.value)) for value in values],  # counts are int
             method=method,
             protocol=protocol,
             space=space,
