@@ -43,6 +43,7 @@ def compare(
         float | None,
         typer.Option(min=0.01, help="Wall time of this start; then leave, and go on another day."),
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Cases that are measured at a time.")] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what would be done, stop.")
     ] = False,
@@ -69,6 +70,7 @@ def compare(
         only=tuple(only or ()),
         until=until.value,
         minutes=minutes,
+        workers=workers,
     )
     if dry_run:
         for line in plan.told():

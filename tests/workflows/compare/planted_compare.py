@@ -100,7 +100,7 @@ class Oracle:
         self._count(f"translate {folder.name.rpartition('-')[0]}")
         return {"cases": len(scans), "failed": {}, "makes_ct": True, "seconds_per_case": 1.0}
 
-    def score(self, dataset, results, contrast, judge, out, pause):
+    def score(self, dataset, results, asked, out, pause):
         self._count("score")
         rows = []
         for method in results:

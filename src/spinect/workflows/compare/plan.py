@@ -46,6 +46,7 @@ class Plan:
     Attributes:
         home: Folder of the experiment's file, by which presets are found.
         until: The last stage. minutes: Wall time of this start; None: to the end.
+        workers: Cases that are measured at a time.
     """
 
     experiment: Experiment
@@ -54,6 +55,7 @@ class Plan:
     only: tuple[str, ...] = ()
     until: Stage = "evaluate"
     minutes: float | None = None
+    workers: int = 1
 
     def jobs(self) -> list[Job]:
         """Those of this start, in the order of the rows.

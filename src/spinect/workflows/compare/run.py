@@ -15,7 +15,7 @@ from spinect.workflows.compare import training
 from spinect.workflows.compare.config import PhantomSource
 from spinect.workflows.compare.engine import Use
 from spinect.workflows.compare.plan import STAGES, Job, Plan, Stage
-from spinect.workflows.compare.scoring import conclude
+from spinect.workflows.compare.scoring import Asked, conclude
 from spinect.workflows.compare.stages import Done, Paused, Stages
 from spinect.workflows.compare.status import Status, write_status
 from spinect.workflows.compare.tools import Tools
@@ -201,7 +201,9 @@ class Runner:
         dataset, _ = self.dataset()
         out, judge = self.plan.out, self.experiment.judge
         values = [
-            self.tools.score(dataset, results, contrast, judge, out, self.pause)
+            self.tools.score(
+                dataset, results, Asked(contrast, judge, self.plan.workers), out, self.pause
+            )
             for contrast, results in self.results.items()
         ]
         for name, status in self.statuses.items():

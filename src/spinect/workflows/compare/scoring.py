@@ -20,6 +20,20 @@ from spinect.workflows.record import commit, now, versions
 PHANTOM: Final = "Phantom data."
 TABLES: Final = "tables"
 RECORD: Final = "compare.json"
+_PROTOCOLS: Final = ("strict", "graf2023")  # those of the tables
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured.
+
+    Attributes:
+        judge: Segmenter bundle that sees the synthetic CTs. workers: Cases at a time.
+    """
+
+    contrast: str
+    judge: str | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -31,25 +45,32 @@ class Values:
 
 
 def score_methods(
-    dataset: Path, results: Mapping[str, Path], contrast: str, judge: str | None, out: Path,
-    pause: Pause,
-) -> Values:  # fmt: skip
+    dataset: Path, results: Mapping[str, Path], asked: Asked, out: Path, pause: Pause
+) -> Values:
     """All results of one contrast against the truth; what is up to date is kept.
 
     Args:
-        results: Method -> folder of its results. judge: Segmenter bundle.
+        results: Method -> folder of its results.
         out: Gets values, tables and the report of `spinect evaluate`.
     Raises:
         SpinectError: Nothing can be scored.
         Paused: The time of this start is used up.
     """
-    folder = out / f"methods-{contrast}"
+    folder = out / f"methods-{asked.contrast}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, place in results.items():
         (folder / name).symlink_to(place.resolve(), target_is_directory=True)
-    options = EvaluateOptions.checked(judge=judge, contrasts=(contrast,), resume=True)
-    done = evaluate(dataset, folder, out / f"evaluation-{contrast}", options, lambda *_: pause())
+    options = EvaluateOptions.checked(
+        protocols=_PROTOCOLS,
+        judge=asked.judge,
+        contrasts=(asked.contrast,),
+        workers=asked.workers,
+        resume=True,
+    )
+    done = evaluate(
+        dataset, folder, out / f"evaluation-{asked.contrast}", options, lambda *_: pause()
+    )
     return Values(tuple(done.scores.rows), done.scores.judge[0] if done.scores.judge else None)
 
 

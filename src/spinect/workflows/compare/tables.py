@@ -91,6 +91,8 @@ def rows_of(name: TableName, experiment: Experiment, statuses: Sequence[Status])
         groups = _alike([r for r in every if not r.baseline], lambda r: experiment.weights(r).name)
         groups = [g for g in groups if len({_asked(name, r) for r in g}) > 1]
     chosen = {row.name for group in groups for row in group}
+    if name == "image_quality":
+        chosen -= {one for one, known in facts.items() if not known.get("makes_ct", True)}
     return [row for row in every if row.name in chosen or (chosen and row.baseline)]
 
 

@@ -9,7 +9,7 @@ from spinect.workflows.compare import data, engine, scoring, training
 from spinect.workflows.compare.config import Level, PhantomSource
 from spinect.workflows.compare.data import Pause
 from spinect.workflows.compare.engine import Use
-from spinect.workflows.compare.scoring import Values
+from spinect.workflows.compare.scoring import Asked, Values
 from spinect.workflows.compare.stages import Facts
 
 
@@ -64,8 +64,7 @@ class Scores(Protocol):
         self,
         dataset: Path,
         results: Mapping[str, Path],
-        contrast: str,
-        judge: str | None,
+        asked: Asked,
         out: Path,
         pause: Pause,
     ) -> Values:
