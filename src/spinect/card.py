@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, ValidationError
@@ -29,12 +29,15 @@ DType = Literal["float16", "bfloat16", "float32"]
 # What a network sees: "robust3" two robust scalings and the field of view, "max" [0, max] on
 # [-1, 1], "hu" a CT; "_ramps" adds the position in the volume along R, A, S, from 0 to 1.
 Channels = Literal["robust3", "hu", "max", "robust3_ramps", "max_ramps"]
+# The grid that a network works on: cubes, or sagittal slices as they were measured.
+Raster = Literal["iso", "slices"]
 
 
 class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     """How a volume becomes the network's input, and how its output becomes a volume."""
 
-    spacing_mm: float = Field(default=1.0, gt=0)  # isotropic
+    spacing_mm: float = Field(default=1.0, gt=0)  # isotropic, or in plane
+    raster: Raster = "iso"  # "slices": the left-right voxel size of the scan is kept
     axes: Literal["RAS"] = "RAS"
     hu_low: float = -1024.0  # HU at -1
     hu_high: float = 2000.0  # HU at +1
@@ -146,6 +149,9 @@ def verify(name_or_path: str | Path) -> str:
     return found
 
 
+_RASTERS: Final = {"iso": "isotropic", "slices": "in sagittal slices as measured"}
+
+
 def model_card(card: Card) -> str:
     """The README of a bundle, from its card alone."""
     p, t = card.preprocessing, card.training
@@ -153,7 +159,8 @@ def model_card(card: Card) -> str:
         "method": f"`{card.method}`",
         "input": f"{card.inputs} (channels `{card.channels}`)",
         "modes": ", ".join(card.modes),
-        "grid": f"{p.spacing_mm:g} mm isotropic, {p.axes}, tile {' x '.join(map(str, p.tile))}, "
+        "grid": f"{p.spacing_mm:g} mm {_RASTERS[p.raster]}, {p.axes}, "
+        f"tile {' x '.join(map(str, p.tile))}, "
         f"overlap {p.overlap:.0%}, left-right average {'on' if p.flip_average else 'off'}",
         "intensity": f"[{p.hu_low:g}, {p.hu_high:g}] HU on [-1, 1]",
         "training": f"{t.steps} updates, {t.patches} patches, {t.hours:.1f} h, seed {t.seed}",

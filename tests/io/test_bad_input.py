@@ -228,3 +228,15 @@ def test_images_of_the_right_kind_pass():
         noise((20, 20, 20)) - 900,  # far below zero, but nothing bright
     ):
         check_mr(Volume(data.astype(np.float32), np.eye(4), "mr"), "mr")
+
+
+def test_a_synthetic_ct_of_one_value_is_read_where_it_is_trusted(tmp_path):
+    """The CT of the baseline constant HU; a NaN in it is still refused."""
+    path = tmp_path / "ct.nii.gz"
+    nifti(path, np.full(SHAPE, 52.0, np.float32))
+    assert float(read(path, "ct", trusted=True).data.std()) == 0
+    with pytest.raises(ImageError, match="every voxel is 52"):
+        read(path, "ct")
+    nifti(path, with_value(np.nan))
+    with pytest.raises(ImageError, match="NaN"):
+        read(path, "ct", trusted=True)

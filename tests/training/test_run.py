@@ -1,6 +1,7 @@
 """Training runs: resumed runs, accumulation, methods of two parts, what a folder holds."""
 
 import csv
+import itertools
 import pickle
 import signal
 import subprocess
@@ -380,3 +381,16 @@ def test_batch_norm_is_fixed_for_the_last_part_and_resumes_bitwise(tmp_path, str
     assert all(torch.equal(found[3][k], v) for k, v in last.items())
     assert not any(torch.equal(found[1][k], v) for k, v in last.items())
     assert_equal_bitwise(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "broken"))
+
+
+def test_minutes_may_be_those_of_the_processor(raw, stream, tmp_path, monkeypatch):
+    """Each look at the processor's clock finds it a second further; the wall does not count."""
+    stream()
+    seconds = itertools.count()
+    monkeypatch.setattr("spinect.training.adapter.time.process_time", lambda: float(next(seconds)))
+    raw["trainer"] |= {"max_steps": None, "max_minutes": 0.1, "clock": "cpu",
+                       "schedule": "cosine-clock"}  # fmt: skip
+    train(parse_config(raw), tmp_path / "run")
+    state = RunFolder(tmp_path / "run").load()
+    assert state["updates"] == 6  # one look each, after one at the start: 6 s are 0.1 min
+    assert state["minutes"] == pytest.approx(0.1)

@@ -14,6 +14,8 @@ import typer
 
 from spinect import __version__
 from spinect.cli import about, align, dataset, guard, make
+from spinect.cli import compare as experiments
+from spinect.cli import evaluate as judging
 from spinect.cli import loop as circle
 from spinect.cli import register as pairs
 from spinect.cli import run as jobs
@@ -38,6 +40,8 @@ app.command(rich_help_panel=_OTHER)(align.landmarks)
 app.command(rich_help_panel=_OTHER)(dataset.check)
 app.command(rich_help_panel=_OTHER)(pairs.register)
 app.command(rich_help_panel=_OTHER)(circle.loop)
+app.command(rich_help_panel=_OTHER)(experiments.compare)
+app.command(rich_help_panel=_OTHER)(judging.evaluate)
 app.add_typer(dataset.importers, rich_help_panel=_OTHER)
 app.command(rich_help_panel=_OTHER)(about.models)
 app.command(rich_help_panel=_OTHER)(about.methods)

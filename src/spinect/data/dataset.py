@@ -41,7 +41,7 @@ from spinect.protocols import Batch
 
 LOG = logging.getLogger(__name__)
 _ON_BONE = 0.8  # share of patches whose centre is near labelled bone
-_JITTER = 16  # voxels between such a centre and the bone voxel that it was drawn from
+_JITTER_MM = 16  # between such a centre and the bone voxel that it was drawn from
 _TRIES = 1000  # draws of a slice until one shows enough of a vertebra
 
 
@@ -59,7 +59,7 @@ class DatasetPatches(Dataset[Batch]):
         self.options, self.seed, self.length = options, seed, length
         names = patients(folder, options.split)
         found = find_series(folder, names, options.contrast, options.pose)
-        working = Working(options.raster, options.intensity)
+        working = Working(options.raster, options.intensity, options.spacing_mm)
         if options.cache:
             kept = [(one.name, prepare_series(folder, one, working)) for one in found]
             cases = [Case.load(*one) for one in kept]
@@ -119,7 +119,8 @@ class DatasetPatches(Dataset[Batch]):
         o = self.options
         axis = _axis(o.mirrored, rng) if o.augmented else None
         if o.place == "bone":
-            spread = (o.rotate_deg, o.scale, o.elastic_mm) if o.augmented else (0.0, 0.0, 0.0)
+            bend = o.elastic_mm / o.spacing_mm  # voxels
+            spread = (o.rotate_deg, o.scale, bend) if o.augmented else (0.0, 0.0, 0.0)
             warp = draw_warp(_near_bone(case, rng), o.patch, spread, axis, rng)
         else:
             warp = _straight(*self._region(case, rng), axis)
@@ -223,7 +224,8 @@ def _near_bone(case: Case, rng: np.random.Generator) -> np.ndarray:
     """A centre that is mostly near labelled bone."""
     bone = case.arrays["bone"]
     if len(bone) and rng.random() < _ON_BONE:
-        return np.asarray(bone[rng.integers(len(bone))] + rng.integers(-_JITTER, _JITTER + 1, 3))
+        reach = np.rint(_JITTER_MM / np.array(case.spacing)).astype(int)
+        return np.asarray(bone[rng.integers(len(bone))] + rng.integers(-reach, reach + 1))
     return rng.integers(0, case.shape)
 
 

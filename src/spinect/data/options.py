@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spinect.card import Raster
 from spinect.data.appearance import Intensity
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
-from spinect.data.prepared import Raster
 from spinect.data.series import Pose
 from spinect.data.stream import Task, Triple
 from spinect.data.warp import Border
@@ -25,7 +25,7 @@ class DatasetOptions:
         task: "translate" gives MR channels and the CT; "segment" gives CT channels.
         patch: Voxels along R, A, S; 1 along R means sagittal slices.
         scans: Patients of an item. patches_per_scan: Patches of each of them.
-        raster, intensity: Working grid and scale of the MR, see `Working`.
+        raster, spacing_mm, intensity: Working grid and scale of the MR, see `Working`.
         place: "bone": 4 of 5 patches are centred near bone. "anywhere": patches lie anywhere, and
             slices are read whole before they are cropped.
         min_pixels: Of vertebrae; slices that show less are not used. 0: all slices are.
@@ -33,6 +33,7 @@ class DatasetOptions:
         elastic: How copies are deformed.
         rotate_deg: SD of the turn about each axis. scale: SD of the log of each axis's zoom.
         elastic_mm: SD of a smooth displacement along each axis that is new in every patch.
+            On the raster "slices" nothing turns, zooms or bends patches anew: voxels are no cubes.
         flip: Mirror left and right in half of the patches.
         mirror: Share of the patches mirrored front to back, and head to feet; one axis at most.
         border: What pads a volume smaller than the patch: nothing, or its mirror image.
@@ -55,6 +56,7 @@ class DatasetOptions:
     scans: int = 1
     patches_per_scan: int = 2
     raster: Raster = "iso"
+    spacing_mm: float = 1.0
     intensity: Intensity = "robust"
     place: Literal["bone", "anywhere"] = "bone"
     min_pixels: int = 0
@@ -85,6 +87,11 @@ class DatasetOptions:
             raise ConfigError(
                 f"copies {self.copies} and place {self.place} need patches that are not warped "
                 "anew: set rotate_deg, scale and elastic_mm to 0, or copies to 1 and place to bone"
+            )
+        if moved and self.raster == "slices":
+            raise ConfigError(
+                "raster slices has voxels that are no cubes, which no patch can be turned in: set "
+                "rotate_deg, scale and elastic_mm to 0, or raster to iso"
             )
         if self.ramps and self.task == "segment":
             raise ConfigError("ramps go with task translate: a segmenter sees the CT alone")

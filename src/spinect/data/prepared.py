@@ -14,14 +14,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from spinect.card import file_sha256
+from spinect.card import Raster, file_sha256
 from spinect.data.appearance import Intensity
 from spinect.data.intensity import inside_field_of_view, mr_channels, unit_of_max
 from spinect.data.series import Series
@@ -38,8 +38,19 @@ LOG = logging.getLogger(__name__)
 ARRAYS = ("channels", "hu", "vertebrae", "subregions", "distance", "bone", "valid")
 _FORMAT = "3"  # of the arrays; those of an older one are made again
 
-Raster = Literal["iso", "slices"]
 Arrays = dict[str, NDArray[Any]]
+
+
+def working_grid(native: Grid, raster: Raster, spacing_mm: float) -> Grid:
+    """The grid that a network works on, in training and in inference alike; axes near R, A, S.
+
+    Args:
+        native: Of the scan.
+        raster, spacing_mm: As in `Working`.
+    """
+    grid = native.canonical()
+    across = spacing_mm if raster == "iso" else float(grid.spacing[0])
+    return grid.with_spacing((across, spacing_mm, spacing_mm))
 
 
 @dataclass(frozen=True)
@@ -47,18 +58,18 @@ class Working:
     """The settings that prepared arrays depend on.
 
     Attributes:
-        raster: "iso": voxels of 1 mm; "slices": 1 x 1 mm sagittal, the left-right voxel size of
-            the scan kept. Axes R, A, S.
+        raster: "iso": cubes of `spacing_mm`; "slices": `spacing_mm` in the sagittal plane, the
+            left-right voxel size of the scan kept. Axes R, A, S.
         intensity: Of the MR: "robust" is the pair of channels of `mr_channels`, "max" is [0, max].
     """
 
     raster: Raster = "iso"
     intensity: Intensity = "robust"
+    spacing_mm: float = 1.0
 
     def grid(self, native: Grid) -> Grid:
         """Of the arrays of a series whose MR lies on `native`."""
-        grid = native.canonical()
-        return grid.with_spacing((1.0 if self.raster == "iso" else grid.spacing[0], 1.0, 1.0))
+        return working_grid(native, self.raster, self.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from spinect.data.intensity import (
     mr_channels,
     unit_of_max,
 )
+from spinect.data.prepared import working_grid
 from spinect.errors import ImageError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
@@ -30,7 +31,7 @@ class Prepared:
     """A network's input without tiles.
 
     Attributes:
-        grid: Isotropic, axes near R, A, S.
+        grid: As the bundle's card says, axes near R, A, S.
         channels: (C, X, Y, Z) float32 without ramps; `outside` outside the field of view.
         inside: (X, Y, Z) bool, the field of view.
         peeled: Constant boundary planes of the source that are outside of it.
@@ -46,9 +47,10 @@ class Prepared:
     ramps: bool = False
 
 
-def iso_grid(grid: Grid, card: Card) -> Grid:
+def bundle_grid(grid: Grid, card: Card) -> Grid:
     """The grid on which a bundle works for a volume on `grid`."""
-    return grid.canonical().with_spacing(card.preprocessing.spacing_mm)
+    settings = card.preprocessing
+    return working_grid(grid, settings.raster, settings.spacing_mm)
 
 
 def prepare(volume: Volume, card: Card) -> Prepared:
@@ -62,7 +64,7 @@ def prepare(volume: Volume, card: Card) -> Prepared:
             f"bundle {card.name} takes a volume of kind {card.inputs!r}, not {volume.kind!r}"
         )
     cropped, peeled = _without_frame(volume) if volume.kind == "mr" else (volume, 0)
-    grid = iso_grid(volume.grid, card)
+    grid = bundle_grid(volume.grid, card)
     data = torch.from_numpy(resample(cropped, grid).data)[None, None]
     inside = _coverage(cropped, grid)
     if card.channels == "hu":
@@ -72,7 +74,7 @@ def prepare(volume: Volume, card: Card) -> Prepared:
         channels = unit_of_max(data[0], float(volume.data.max())) * mask * 2 - 1
     else:
         mask = torch.from_numpy(inside)[None, None].float()
-        channels = mr_channels(data, mask, card.preprocessing.spacing_mm)[0]
+        channels = mr_channels(data, mask, grid.spacing.round(6).tolist())[0]
     outside = -1.0 if card.channels.startswith("max") else 0.0
     return Prepared(grid, channels, inside, peeled, outside, card.channels.endswith("_ramps"))
 

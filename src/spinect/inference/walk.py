@@ -22,7 +22,7 @@ from spinect.inference.compute import Compute, TileNetwork, head_slices
 from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS, MaskHeads, reduce_masks
 from spinect.inference.noise import NoiseField
 from spinect.inference.plan import Demand, Plan, allocate, plan_memory
-from spinect.inference.prepare import CHANNELS, Prepared, iso_grid, prepare
+from spinect.inference.prepare import CHANNELS, Prepared, bundle_grid, prepare
 from spinect.protocols import HEADS, Mode
 
 AIR_HU: Final = -1000.0
@@ -58,7 +58,7 @@ def fit(
     """
     card, method = bundle.card, bundle.method
     settings, heads = card.preprocessing, method.heads
-    shape = iso_grid(grid, card).shape
+    shape = bundle_grid(grid, card).shape
     tiling = plan_tiles(shape, settings.tile, settings.overlap, method.divisor)
     results = _CT_BYTES[mode] * ("ct" in heads)
     results += BYTES_PER_VOXEL * all(head in heads for head in MASK_HEADS)

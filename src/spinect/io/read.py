@@ -26,7 +26,12 @@ SUFFIXES: Final = NIFTI + ITK
 
 
 def read(
-    path: str | Path, kind: Kind = "mr", *, volume: int | None = None, force: bool = False
+    path: str | Path,
+    kind: Kind = "mr",
+    *,
+    volume: int | None = None,
+    force: bool = False,
+    trusted: bool = False,
 ) -> Volume:
     """Read an image file.
 
@@ -37,6 +42,8 @@ def read(
             unsigned integer type that holds them.
         volume: Which one of a 4D file, counted from 0.
         force: Doubts about the modality become warnings.
+        trusted: A synthetic CT that this package wrote: its scale is not doubted, and one value
+            everywhere is an image too, as the CT of a baseline is.
     Returns:
         The voxels in file order with their affine in mm, RAS+.
     Raises:
@@ -50,9 +57,10 @@ def read(
     data, affine = read_array(path, volume)
     if kind == "labels":
         return Volume(_labels(data, name), affine, kind)
-    image = Volume(_finite(data, name), affine, kind)
-    check = check_mr if kind == "mr" else check_ct
-    check(image, name, force)
+    image = Volume(_finite(data, name, trusted), affine, kind)
+    if not trusted:
+        check = check_mr if kind == "mr" else check_ct
+        check(image, name, force)
     return image
 
 
@@ -146,8 +154,8 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _finite(data: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Images as float32, finite and not constant."""
+def _finite(data: NDArray[Any], name: str, constant: bool) -> NDArray[np.float32]:
+    """Images as float32, finite and, unless they may be, not constant."""
     image = np.ascontiguousarray(data, np.float32)
     low, high = float(image.min()), float(image.max())
     if not np.isfinite([low, high]).all():
@@ -156,7 +164,7 @@ def _finite(data: NDArray[Any], name: str) -> NDArray[np.float32]:
             f"{name}: {count} of {image.size} voxels are NaN or infinite: "
             "replace them (0 for MR, -1000 for CT) and write the file again"
         )
-    if low == high:
+    if low == high and not constant:
         raise ImageError(
             f"{name}: every voxel is {low:g}, there is no image in it: export the series again"
         )

@@ -90,23 +90,26 @@ def make_pair(
     region: Region = "lumbar",
     contrasts: Sequence[str] = ("T1w", "T2w"),
     motion: Motion = "none",
+    slice_mm: float = SLICE_MM,
 ) -> Pair:
     """Scan one phantom subject in both machines.
 
-    The MR is a sagittal series of 20 slices (more for a wide spine), 0.6 mm in plane and 4 mm
-    apart; the CT has 1 mm pixels and slices of 1-2 mm. The MR is taken in the neutral pose.
+    The MR is a sagittal series of 20 slices (more for a wide spine, or for thin slices), 0.6 mm in
+    plane and `slice_mm` apart; the CT has 1 mm pixels and slices of 1-2 mm. The MR is taken in the
+    neutral pose.
 
     Args:
         seed: Of the subject and of all draws.
         contrasts: Some of `CONTRASTS`.
         motion: How the CT's pose differs.
+        slice_mm: From one MR slice to the next; 20 slices of 4 mm, or as many as cover the same.
     Raises:
         ConfigError: Unknown contrast, region or seed.
     """
     names = [_checked(name) for name in contrasts]
     anatomy = make_subject(seed, region)
     neutral, moved = pose(anatomy), pose(anatomy, motion)
-    grid = mr_grid(anatomy)
+    grid = mr_grid(anatomy, slice_mm)
     truth = rasterise(anatomy, grid.canonical().with_spacing(1.0), neutral)
     ct_map = rasterise(anatomy, _ct_grid(anatomy, moved), moved)
     ct = _ct(ct_map, seed, acquired=True)
@@ -134,17 +137,18 @@ def _checked(name: str) -> ContrastName:
     raise ConfigError(f"no contrast {name!r}: choose from {', '.join(CONTRASTS)}")
 
 
-def mr_grid(anatomy: Anatomy) -> Grid:
+def mr_grid(anatomy: Anatomy, slice_mm: float = SLICE_MM) -> Grid:
     """Sagittal slices around the spine over the field of view, in storage order."""
     low, high = anatomy.window
     points = np.array(list(anatomy.subject.centres.values()))
     seen = points[(points[:, 2] > low[2]) & (points[:, 2] < high[2]), 0]
-    count = max(SLICES, int(np.ceil((np.ptp(seen) + 60) / SLICE_MM)))
-    spacing = np.array([SLICE_MM, PIXEL_MM, PIXEL_MM])
+    width = max(SLICES * SLICE_MM, float(np.ptp(seen)) + 60)
+    count = int(np.ceil(width / slice_mm))
+    spacing = np.array([slice_mm, PIXEL_MM, PIXEL_MM])
     pixels = np.floor((high - low) / PIXEL_MM).astype(int)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = low + spacing / 2
-    affine[0, 3] = (seen.min() + seen.max()) / 2 - SLICE_MM * (count - 1) / 2
+    affine[0, 3] = (seen.min() + seen.max()) / 2 - slice_mm * (count - 1) / 2
     return Grid((count, int(pixels[1]), int(pixels[2])), affine).reoriented(_AXES)
 
 
@@ -165,7 +169,7 @@ def _mr(truth: TissueMap, grid: Grid, name: ContrastName, seed: int) -> Volume:
     skin = back_skin(tissue[0])
     seen = [truth.grid.index(c) for c in truth.subject.centres.values()]
     front = max(c[1] for c in seen if 0 <= c[2] < truth.grid.shape[2]) - skin
-    scan = sagittal(draw_scan(name, rng, front))
+    scan = sagittal(draw_scan(name, rng, front), float(grid.canonical().spacing[0]))
     water, fat = mr_signal(tissue, distance, [recipe], thick=thick, generator=generator)
     image = acquire(water[0], fat[0], scan, skin=skin, generator=generator)
     plain = grid.canonical()
@@ -178,13 +182,13 @@ def _mr(truth: TissueMap, grid: Grid, name: ContrastName, seed: int) -> Volume:
     return Volume(stored, plain.affine, "mr").reoriented(_AXES)
 
 
-def sagittal(scan: Scan) -> Scan:
-    """The same acquisition as a plain sagittal series of 4 mm slices, nothing folded in."""
+def sagittal(scan: Scan, slice_mm: float = SLICE_MM) -> Scan:
+    """The same acquisition as a plain sagittal series of such slices, nothing folded in."""
     return replace(
         scan,
         slice_axis=0,
-        spacing=SLICE_MM,
-        thickness=SLICE_MM * min(1.0, scan.thickness / scan.spacing),
+        spacing=slice_mm,
+        thickness=slice_mm * min(1.0, scan.thickness / scan.spacing),
         resolution=(min(scan.resolution[0], 1.2), min(scan.resolution[1], 1.2)),
         jitter=min(scan.jitter, 0.3),
         wrap_mm=0.0,
@@ -267,24 +271,34 @@ def write_dataset(
     rows, written = [], []
     for number in range(seed, seed + subjects):
         pair = make_pair(number, region, contrasts, motion)
-        written.append(_write(pair, folder, f"sub-{number}"))
-        rows.append(
-            {
-                "participant_id": f"sub-{number}",
-                "seed": number,
-                "split": split_of(number),
-                "sex": pair.subject.sex,
-                "age": pair.subject.age,
-            }
-        )
+        written.append(write_pair(pair, folder, f"sub-{number}"))
+        rows.append(participant(pair))
         log.info("wrote subject %d of %d: sub-%d", len(rows), subjects, number)
-    description = {"Name": "spinect phantoms", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
-    write_json(description, folder / "dataset_description.json")
-    write_table(rows, folder / "participants.tsv")
+    write_people(rows, folder)
     return written
 
 
-def _write(pair: Pair, folder: Path, name: str) -> Path:
+def participant(pair: Pair) -> dict[str, object]:
+    """The subject's row of participants.tsv."""
+    number = pair.subject.seed
+    return {
+        "participant_id": f"sub-{number}",
+        "seed": number,
+        "split": split_of(number),
+        "sex": pair.subject.sex,
+        "age": pair.subject.age,
+    }
+
+
+def write_people(rows: Sequence[Mapping[str, object]], folder: Path) -> None:
+    """`participants.tsv` and `dataset_description.json` of a dataset folder of phantoms."""
+    description = {"Name": "spinect phantoms", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
+    write_json(description, folder / "dataset_description.json")
+    write_table(rows, folder / "participants.tsv")
+
+
+def write_pair(pair: Pair, folder: Path, name: str) -> Path:
+    """All files of one subject, as in `write_dataset`; returns `folder / name`."""
     anat, ct = folder / name / "anat", folder / name / "ct"
     truth = folder / "derivatives" / "truth" / name
     write_volume(pair.ct, ct / f"{name}_ct.nii.gz")

@@ -77,7 +77,7 @@ def write_html(scene: Scene, page: Page, path: Path) -> None:
         notice=NOTICE,
         given=scene.image.kind.upper(),
         window=CT_WINDOW,
-        preview=_uri(preview_png(scene, page.title, dpi=130), "png"),
+        preview=data_uri(preview_png(scene, page.title, dpi=130), "png"),
         slices=_slices(scene),
         columns=_used_columns(page.rows),
         rows=[_row(row, _used_columns(page.rows)) for row in page.rows],
@@ -132,24 +132,26 @@ def _slices(scene: Scene) -> list[dict[str, str]]:
     for at in np.linspace(centre - reach, centre + reach, _SLICES if reach > 1 else 1):
         picture = {
             "at": side("sagittal", at),
-            "image": _jpeg(scene.cut(scene.image, "sagittal", at), window),
+            "image": jpeg_uri(scene.cut(scene.image, "sagittal", at), window),
         }
         if scene.ct is not None:
-            picture["ct"] = _jpeg(scene.cut(scene.ct, "sagittal", at), CT_WINDOW)
+            picture["ct"] = jpeg_uri(scene.cut(scene.ct, "sagittal", at), CT_WINDOW)
         if scene.vertebrae is not None:
             flat = scene.cut(scene.vertebrae, "sagittal", at)
-            picture["masks"] = _mask_png(paint(flat, 0.4))
+            picture["masks"] = mask_uri(paint(flat, 0.4))
         pictures.append(picture)
     return pictures
 
 
-def _jpeg(picture: NDArray[Any], window: tuple[float, float]) -> str:
+def jpeg_uri(picture: NDArray[Any], window: tuple[float, float]) -> str:
+    """A grey picture, (rows, columns), between two values: data URI of a JPEG."""
     low, high = window
     grey = np.clip((np.asarray(picture, np.float32) - low) / (high - low), 0, 1)
     return _encode(Image.fromarray(np.round(grey * 255).astype(np.uint8)), "jpeg", quality=82)
 
 
-def _mask_png(picture: NDArray[np.float32]) -> str:
+def mask_uri(picture: NDArray[np.float32]) -> str:
+    """An RGBA picture in 0-1, as from `paint`: data URI of a PNG."""
     image = Image.fromarray(np.round(picture * 255).astype(np.uint8))
     return _encode(image.quantize(64, method=Image.Quantize.FASTOCTREE), "png", optimize=True)
 
@@ -157,8 +159,9 @@ def _mask_png(picture: NDArray[np.float32]) -> str:
 def _encode(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
-    return _uri(buffer.getvalue(), kind)
+    return data_uri(buffer.getvalue(), kind)
 
 
-def _uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """An encoded image as data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

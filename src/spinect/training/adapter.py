@@ -53,7 +53,8 @@ class MethodAdapter(LightningModule):
         self._state = state
         self.minutes = 0.0  # of training over all starts, by the first process's clock
         self._earlier_minutes = 0.0
-        self._started = time.perf_counter()
+        self._seconds = {"wall": time.perf_counter, "cpu": time.process_time}[config.trainer.clock]
+        self._started = self._seconds()
         if config.trainer.channels_last:
             channels_last(self.method, method.ndim)
 
@@ -73,7 +74,7 @@ class MethodAdapter(LightningModule):
             self._restore(self._state)
             self._state = None
         self.method.train()
-        self._started = time.perf_counter()
+        self._started = self._seconds()
         self.minutes = self._earlier_minutes
 
     def transfer_batch_to_device(
@@ -171,7 +172,7 @@ class MethodAdapter(LightningModule):
         return nullcontext()
 
     def _clock(self) -> float:
-        own = self._earlier_minutes + (time.perf_counter() - self._started) / 60
+        own = self._earlier_minutes + (self._seconds() - self._started) / 60
         if self.trainer.world_size > 1:
             return float(self.trainer.strategy.broadcast(own))
         return own

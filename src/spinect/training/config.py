@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from spinect.card import Channels, DType, Preprocessing
+from spinect.card import Channels, DType, Preprocessing, Raster
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
 from spinect.data.options import DatasetOptions
@@ -28,7 +28,8 @@ from spinect.errors import ConfigError
 from spinect.training.presets import with_export, with_preset
 
 Share = Annotated[float, Field(ge=0, le=1)]
-# Voxels of 1 mm along R, A, S; two of them are sagittal slices along A, S for 2D methods.
+# Voxels along R, A, S, of 1 mm unless a dataset says otherwise; two of them are sagittal slices
+# along A, S for 2D methods.
 Patch = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
 
 
@@ -74,10 +75,11 @@ class DatasetData(_Patches, frozen=True, extra="forbid"):
     contrast: str = "T2w"  # suffix of the MR
     pose: Literal["auto", "registered", "truth"] = "auto"  # auto: registered where it is there
     preset: Literal["default", "graf2023"] = "default"  # what stands for fields not written here
-    raster: Literal["iso", "slices"] = "iso"  # 1 mm voxels, or 1 x 1 mm native sagittal slices
+    raster: Raster = "iso"  # cubes of `spacing_mm`, or sagittal slices where they were measured
+    spacing_mm: PositiveFloat = 1.0  # of the voxels; with raster slices in plane
     intensity: Literal["robust", "max"] = "robust"  # the robust pair of channels, or [0, max]
     place: Literal["bone", "anywhere"] = "bone"  # of patches; "anywhere" in 2D: of whole slices
-    min_pixels: NonNegativeInt = 0  # 2D: of vertebrae, mm^2; slices that show less are left out
+    min_pixels: NonNegativeInt = 0  # 2D: of vertebrae; slices that show less are left out
     copies: PositiveInt = 1  # of each series: all but the last one deformed, each in its own way
     elastic: Elastic = Elastic()  # how copies are deformed
     rotate_deg: NonNegativeFloat = 10.0  # SD of the turn about each axis, new in every patch
@@ -132,7 +134,8 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
 
     max_steps: PositiveInt | None = None  # optimiser updates
     max_minutes: PositiveFloat | None = None  # of training, over all starts of this run
-    piece_minutes: PositiveFloat | None = None  # of this start; then checkpoint and leave
+    clock: Literal["wall", "cpu"] = "wall"  # of max_minutes; "cpu": this process, all its threads
+    piece_minutes: PositiveFloat | None = None  # of this start, wall; then checkpoint and leave
     accumulate: PositiveInt = 1  # micro-batches per update
     lr: PositiveFloat = 1e-3
     part_lr: dict[str, PositiveFloat] = {}  # for parts that differ from `lr`
@@ -209,6 +212,20 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @model_validator(mode="after")
+    def _bundle_works_where_it_learnt(self) -> "RunConfig":
+        learnt, told = self.data, self.export.preprocessing
+        raster, spacing = (
+            (learnt.raster, learnt.spacing_mm) if isinstance(learnt, DatasetData) else ("iso", 1.0)
+        )
+        if (told.raster, told.spacing_mm) != (raster, spacing):
+            raise ValueError(
+                f"training works on the raster {raster} of {spacing:g} mm, but the bundle would "
+                f"say {told.raster} of {told.spacing_mm:g} mm: leave raster and spacing_mm out of "
+                "export.preprocessing"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_its_method(self) -> "RunConfig":
         if not isinstance(self.method.get("name"), str):
             raise ValueError('method needs a "name", such as "regression"')
@@ -278,16 +295,28 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override!r}: write it as field.subfield=value")
-    *parents, last = key.strip().split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not YAML") from error
+    set_field(raw, key.strip(), value, f"--set {override!r}")
+
+
+def set_field(raw: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set the field `a.b` of nested dicts, in place.
+
+    Args:
+        origin: Stands at the head of the error.
+    Raises:
+        ConfigError: `a` is a value, not a group of fields.
+    """
+    *parents, last = key.split(".")
     place = raw
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise ConfigError(f"--set {override!r}: {parent} is a value, not a group of fields")
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not YAML") from error
+            raise ConfigError(f"{origin}: {parent} is a value, not a group of fields")
+    place[last] = value
 
 
 def _explain(error: ValidationError) -> str:

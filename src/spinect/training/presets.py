@@ -60,13 +60,24 @@ def with_preset(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_export(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A run whose bundle carries the scalings of its data's preset."""
+    """A run whose bundle carries the raster, and the scalings of the preset, of its data."""
     data, export = raw.get("data"), raw.get("export", {})
     if not isinstance(data, Mapping) or not isinstance(export, Mapping):
         return dict(raw)
-    if data.get("preset") != "graf2023" or data.get("task") == "segment":
+    own = export.get("preprocessing", {})
+    if data.get("source") != "dataset" or not isinstance(own, Mapping):
         return dict(raw)
     full = with_preset(data)
+    grid = {key: full[key] for key in ("raster", "spacing_mm") if key in full}
+    raw = {**raw, "export": {**export, "preprocessing": {**grid, **own}}}
+    if data.get("preset") != "graf2023" or data.get("task") == "segment":
+        return raw
+    return _with_scalings(raw, full)
+
+
+def _with_scalings(raw: dict[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset graf2023 on the bundle; `full` are the data's fields with the preset's."""
+    export = raw["export"]
     patch = full["patch"]
     channels = "max" if full["intensity"] == "max" else "robust3"
     scalings = {
@@ -75,8 +86,6 @@ def with_export(raw: Mapping[str, Any]) -> dict[str, Any]:
         "tile": (1, *patch) if len(patch) == 2 else patch,
         "flip_average": bool(full["flip"]),  # what was never mirrored cannot be averaged
     }
-    own = export.get("preprocessing", {})
-    if not isinstance(own, Mapping):
-        return dict(raw)
     filled = {"channels": channels + "_ramps" * bool(full.get("ramps"))}
+    own = export["preprocessing"]
     return {**raw, "export": {**filled, **export, "preprocessing": {**scalings, **own}}}
