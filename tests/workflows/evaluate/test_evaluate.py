@@ -81,7 +81,7 @@ def test_missing_is_counted_and_worst(done):
     ]
     assert done.exit_code == 0
     headline = (done.out / "tables/headline.md").read_text()
-    assert "poor: 1 results missing" in headline
+    assert "poor: results missing: 1" in headline
     assert "sub-1000002_T2w" in (done.out / "report.html").read_text()
 
 
