@@ -4,12 +4,13 @@ import json
 import math
 import shutil
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from spinect.errors import ConfigError, InputError, OutputError
+from spinect.errors import ConfigError, InputError, OutputError, ResourceError
 from spinect.evaluation.tables import read_tidy
 from spinect.io import read
 from spinect.workflows.evaluate import EvaluateOptions, evaluate
@@ -159,6 +160,16 @@ def test_workers_give_the_same_values(tiny_dataset, tiny_results, tmp_path):
         evaluate(tiny_dataset, tiny_results, tmp_path / folder, changed)
     one, two = (tmp_path / folder / "values.csv" for folder in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_killed_worker_is_said_in_one_line(tiny_dataset, tiny_results, tmp_path, monkeypatch):
+    def killed(_pool, _do, _jobs):
+        raise BrokenProcessPool("a process ended")
+
+    monkeypatch.setattr("spinect.workflows.evaluate.run.ProcessPoolExecutor.map", killed)
+    options = EvaluateOptions(protocols=("graf2023",), renderer="none", workers=2)
+    with pytest.raises(ResourceError, match="fewer --workers and --resume"):
+        evaluate(tiny_dataset, tiny_results, tmp_path, options)
 
 
 def test_one_series_per_patient(tiny_dataset, tiny_results, tmp_path):
