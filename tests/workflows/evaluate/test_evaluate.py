@@ -243,3 +243,23 @@ def test_options_are_checked():
         EvaluateOptions.checked(resume=True, overwrite=True)
     with pytest.raises(ConfigError, match="protocols"):
         EvaluateOptions.checked(protocols=())
+
+
+def test_methods_may_make_only_masks_or_only_a_ct(tiny_dataset, tiny_results, tmp_path):
+    """A direct segmenter has no HU, a bare translator no masks; neither is a failure."""
+    results = tmp_path / "results"
+    for name, unwanted in (("direct", "*_ct.nii.gz"), ("bare", "*_dseg.nii.gz")):
+        shutil.copytree(tiny_results / "good", results / name)
+        for path in results.glob(f"{name}/{unwanted}"):
+            path.unlink()
+    options = EvaluateOptions(renderer="matplotlib", reference="direct")
+    done = evaluate(tiny_dataset, results, tmp_path / "out", options)
+    assert done.exit_code == 0
+    kinds = {name: {row.metric for row in done.scores.rows if row.method == name}
+             for name in ("direct", "bare")}  # fmt: skip
+    assert "mae" in kinds["bare"]
+    assert "dice" not in kinds["bare"]
+    assert "dice" in kinds["direct"]
+    assert "mae" not in kinds["direct"]
+    headline = (tmp_path / "out/tables/headline.md").read_text()
+    assert headline.count("| — ") >= 4
