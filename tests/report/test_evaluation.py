@@ -60,12 +60,13 @@ def scene(tiny_pair):
 def page(rows, scene, tmp_path_factory):
     methods = ["one & only", "<two>"]
     table = make_table(rows, [COLUMN], [Method(name) for name in methods], notes=["phantom <data>"])
+    lone = make_table(rows, [COLUMN], [Method("<two>")], notes=["phantom <data>", "of one"])
     view = CaseView("<two>", "sub-1_T2w", "worst", scene, {"Dice": "0.7"})
     bare = CaseView("<two>", "sub-2_T2w", "no CT", Scene(scene.image))
     evaluation = Evaluation(
         title="Test & page",
         phantom=True,
-        blocks=[Block("Headline", "text", table)],
+        blocks=[Block("Headline", "text", table), Block("Again", "text", lone)],
         rows=rows,
         methods=methods,
         plotted=[COLUMN],
@@ -140,6 +141,11 @@ def test_it_says_what_it_is(page):
     assert "1 result missing or not scored" in page
     assert "surfaces drawn by matplotlib" in page
     assert 'class="best"' in page
+
+
+def test_a_note_of_every_table_is_said_once(page):
+    assert page.count("phantom &lt;data&gt;") == 1
+    assert page.count("<li>of one</li>") == 1
 
 
 def test_sliders_point_at_their_layers(page):

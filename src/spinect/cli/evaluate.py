@@ -136,6 +136,7 @@ def _tell(outcome: "Outcome", number: int, count: int) -> None:
 def _show(done: "Evaluated") -> None:
     """The headline, and where to look."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from spinect.evaluation.tables.text import figures
@@ -146,12 +147,12 @@ def _show(done: "Evaluated") -> None:
     if done.tables:
         first = done.tables[0]
         table = Table(box=None, pad_edge=False, title=first.title, title_justify="left")
-        table.add_column("method")
-        for column in first.table.columns:
-            table.add_column(column.heading, justify="right")
-        for method, cells in zip(first.table.methods, first.table.cells, strict=True):
-            pairs = zip(first.table.columns, cells, strict=True)
-            table.add_row(method.name, *(figures(column, cell) for column, cell in pairs))
+        table.add_column("measure")  # a line each: methods are fewer than measures
+        for method in first.table.methods:
+            table.add_column(escape(method.name), justify="right", overflow="fold")
+        for k, column in enumerate(first.table.columns):
+            cells = [figures(column, row[k]) for row in first.table.cells]
+            table.add_row(*map(escape, (column.heading, *cells)))
         console.print(table)
         for note in first.table.notes:
             console.print(note, markup=False)

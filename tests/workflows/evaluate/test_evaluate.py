@@ -4,12 +4,13 @@ import json
 import math
 import shutil
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from spinect.errors import ConfigError, InputError, OutputError
+from spinect.errors import ConfigError, InputError, OutputError, ResourceError
 from spinect.evaluation.tables import read_tidy
 from spinect.io import read
 from spinect.workflows.evaluate import EvaluateOptions, evaluate
@@ -81,7 +82,7 @@ def test_missing_is_counted_and_worst(done):
     ]
     assert done.exit_code == 0
     headline = (done.out / "tables/headline.md").read_text()
-    assert "poor: 1 results missing" in headline
+    assert "poor: results missing: 1" in headline
     assert "sub-1000002_T2w" in (done.out / "report.html").read_text()
 
 
@@ -161,6 +162,16 @@ def test_workers_give_the_same_values(tiny_dataset, tiny_results, tmp_path):
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_killed_worker_is_said_in_one_line(tiny_dataset, tiny_results, tmp_path, monkeypatch):
+    def killed(_pool, _do, _jobs):
+        raise BrokenProcessPool("a process ended")
+
+    monkeypatch.setattr("spinect.workflows.evaluate.run.ProcessPoolExecutor.map", killed)
+    options = EvaluateOptions(protocols=("graf2023",), renderer="none", workers=2)
+    with pytest.raises(ResourceError, match="fewer --workers and --resume"):
+        evaluate(tiny_dataset, tiny_results, tmp_path, options)
+
+
 def test_one_series_per_patient(tiny_dataset, tiny_results, tmp_path):
     dataset = tmp_path / "set"
     shutil.copytree(tiny_dataset, dataset)
@@ -232,3 +243,23 @@ def test_options_are_checked():
         EvaluateOptions.checked(resume=True, overwrite=True)
     with pytest.raises(ConfigError, match="protocols"):
         EvaluateOptions.checked(protocols=())
+
+
+def test_methods_may_make_only_masks_or_only_a_ct(tiny_dataset, tiny_results, tmp_path):
+    """A direct segmenter has no HU, a bare translator no masks; neither is a failure."""
+    results = tmp_path / "results"
+    for name, unwanted in (("direct", "*_ct.nii.gz"), ("bare", "*_dseg.nii.gz")):
+        shutil.copytree(tiny_results / "good", results / name)
+        for path in results.glob(f"{name}/{unwanted}"):
+            path.unlink()
+    options = EvaluateOptions(renderer="matplotlib", reference="direct")
+    done = evaluate(tiny_dataset, results, tmp_path / "out", options)
+    assert done.exit_code == 0
+    kinds = {name: {row.metric for row in done.scores.rows if row.method == name}
+             for name in ("direct", "bare")}  # fmt: skip
+    assert "mae" in kinds["bare"]
+    assert "dice" not in kinds["bare"]
+    assert "dice" in kinds["direct"]
+    assert "mae" not in kinds["direct"]
+    headline = (tmp_path / "out/tables/headline.md").read_text()
+    assert headline.count("| — ") >= 4

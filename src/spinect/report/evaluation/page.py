@@ -93,6 +93,7 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    shared = _shared(evaluation.blocks)
     style, script = (environment.get_template(name).render() for name in ("style.css", "script.js"))
     text = environment.get_template("page.html.jinja").render(
         page=evaluation,
@@ -105,7 +106,8 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> None:
         error_hu=ERROR_HU,
         limit_mm=LIMIT_MM,
         window=CT_WINDOW,
-        tables=[_table(block) for block in evaluation.blocks],
+        tables=[_table(block, shared) for block in evaluation.blocks],
+        shared=shared,
         boxes=_boxes(evaluation),
         volumes=_volumes(evaluation),
         views=[_view(view, evaluation.renderer) for view in evaluation.views],
@@ -123,7 +125,15 @@ def _policy(style: str, script: str) -> str:
     return f"default-src 'none'; img-src data:; style-src {mark(style)}; script-src {mark(script)}"
 
 
-def _table(block: Block) -> dict[str, Any]:
+def _shared(blocks: Sequence[Block]) -> list[str]:
+    """Notes that stand under every one of several tables: the page says them once."""
+    if len(blocks) < 2:
+        return []
+    first, *others = [block.table.notes for block in blocks]
+    return [note for note in first if all(note in notes for notes in others)]
+
+
+def _table(block: Block, shared: Sequence[str]) -> dict[str, Any]:
     """Cells as text, with the class that marks best and second best."""
     table = block.table
     heads = []
@@ -139,7 +149,7 @@ def _table(block: Block) -> dict[str, Any]:
         ]
         lines.append((method.title or method.name, line))
     return {"title": block.title, "text": block.text, "heads": heads, "lines": lines,
-            "notes": table.notes}  # fmt: skip
+            "notes": [note for note in table.notes if note not in shared]}  # fmt: skip
 
 
 def _lines(text: str) -> tuple[str, str]:

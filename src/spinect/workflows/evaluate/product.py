@@ -138,9 +138,9 @@ def _notes(scores: Scores) -> list[str]:
     for name in scores.methods:
         missing, failed = scores.count("missing", name), scores.count("failed", name)
         if missing:
-            notes.append(f"{name}: {missing} results missing, scored with Dice 0 and without HU.")
+            notes.append(f"{name}: results missing: {missing}, scored with Dice 0 and without HU.")
         if failed:
-            notes.append(f"{name}: {failed} results not scored, see the report; mend them.")
+            notes.append(f"{name}: results not scored: {failed}, see the report; mend them.")
     return notes
 
 

@@ -1,11 +1,14 @@
 """Pair, check and score; one process or several."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+from spinect.errors import ResourceError
 from spinect.evaluation.tables import Tidy
 from spinect.report.evaluation.plots import NO_RESULT
 from spinect.workflows.evaluate.cases import Job, Outcome, do_job
@@ -78,6 +81,7 @@ def score_results(
         InputError: No dataset or result, a person on two sides of the split, nothing in common.
         ConfigError: An unknown reference method, or a method called like the ceiling.
         BundleError: An unknown judge.
+        ResourceError: A worker process was killed.
     """
     with watch.stage("check"):
         cohort = find_cohort(dataset, options.split, options.contrasts)
@@ -143,10 +147,18 @@ def _work(jobs: Sequence[Job], workers: int, tell: Tell | None) -> list[Outcome]
             note(do_job(job))
         return outcomes
     # Fresh processes: the threads of this one (networks, interpolation) do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    # Ctrl-C reaches them too; this process decides what becomes of it.
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         try:
             for found in pool.map(do_job, jobs):
                 note(found)
+        except BrokenProcessPool as problem:
+            raise ResourceError(
+                f"one of {workers} worker processes was killed, most likely for want of memory: "
+                "start again with fewer --workers and --resume, what was scored is kept"
+            ) from problem
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
