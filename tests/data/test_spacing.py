@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from spinect.card import Card, Preprocessing
+from spinect.data import dataset as module
 from spinect.data.dataset import DatasetPatches
 from spinect.data.options import DatasetOptions
 from spinect.data.prepared import Working
@@ -97,8 +98,6 @@ def test_slices_are_not_turned(field):
 def test_a_bend_is_in_millimetres(folder, monkeypatch):
     """At 2 mm a displacement of 3 mm is one and a half voxels."""
     asked = []
-    from spinect.data import dataset as module
-
     original = module.draw_warp
 
     def spy(centre, patch, spread, mirror, rng):

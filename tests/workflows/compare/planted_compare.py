@@ -72,7 +72,9 @@ class Oracle:
         for seed in seeds:
             pause()
             image = Volume(np.full((3, 4, 5), seed, np.float32), np.eye(4), "mr")
-            write_volume(image, folder / f"sub-{seed}" / "anat" / f"sub-{seed}_T2w.nii.gz")
+            for contrast in source.contrasts:
+                name = f"sub-{seed}_{contrast}.nii.gz"
+                write_volume(image, folder / f"sub-{seed}" / "anat" / name)
         self._count("phantoms")  # killed with everything half-done
         rows = [{"participant_id": f"sub-{s}", "seed": s, "split": "test" if s > 9 else "train"}
                 for s in seeds]  # fmt: skip
@@ -107,9 +109,10 @@ class Oracle:
             row = method.split("_seed-")[0]
             for patient in range(3):
                 name = f"sub-{patient}"
+                case = f"{name}_{asked.contrast}"
                 wanted = (("near_bone", "mae", self.errors[row] + patient),
                           ("vertebra", "dice", 1 - self.errors[row] / 1000))  # fmt: skip
-                rows += [Tidy(method, "strict", "iso", name, f"{name}_T2w", region, "", metric, v)
+                rows += [Tidy(method, "strict", "iso", name, case, region, "", metric, v)
                          for region, metric, v in wanted]  # fmt: skip
         return Values(tuple(rows))
 

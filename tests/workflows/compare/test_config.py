@@ -1,5 +1,7 @@
 """An experiment with an error is refused before anything runs; a good one fills the configs."""
 
+from pathlib import Path
+
 import pytest
 from planted_compare import RAW, experiment
 
@@ -84,8 +86,6 @@ def test_presets_are_found_by_path_and_by_name(home, tmp_path):
 
 
 def test_the_experiments_of_the_repository_are_complete():
-    from pathlib import Path
-
     root = Path(__file__).parents[3] / "configs" / "experiments"
     found = sorted(root.glob("*.yaml"))
     assert found

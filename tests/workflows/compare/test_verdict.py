@@ -1,5 +1,6 @@
 """Which rows show figures, and in which tables they stand."""
 
+import json
 import math
 
 import pytest
@@ -13,8 +14,6 @@ from spinect.workflows.compare.verdict import judge_rows, over_seeds
 
 def stopped(compare, tmp_path, oracle, **changes):
     """Row -> why it shows no figures, as compare.json says."""
-    import json
-
     compare(oracle, **changes)
     held = json.loads((tmp_path / "out" / "compare.json").read_text())
     return {name: verdict["text"] for name, verdict in held["verdicts"].items()}
@@ -121,3 +120,28 @@ def test_variants_of_one_training_make_the_tables_of_sampling():
     assert {r.name for r in rows_of("sampling", made, [])} == {
         "constant", "deep", "deep_again", "steps", "heun", "flat", "ddim",
     }  # fmt: skip
+
+
+def test_contrasts_stand_in_tables_of_their_own(compare, tmp_path):
+    """A baseline of one contrast says nothing about the other."""
+    rows = [
+        *RAW["rows"],
+        {"name": "t1", "preset": "deep", "contrast": "T1w"},
+        {"name": "one_t1", "preset": "one_hu", "contrast": "T1w", "baseline": True},
+    ]
+    oracle = Oracle(errors={"t1": 320.0, "one_t1": 350.0})
+    data = RAW["data"] | {"contrasts": ["T2w", "T1w"]}
+    found = stopped(compare, tmp_path, oracle, rows=rows, data=data)
+    assert set(found.values()) == {""}
+    t1, t2 = ((tmp_path / "out" / "tables" / f"dice-{c}.md").read_text() for c in ("T1w", "T2w"))
+    assert "one_t1" in t1
+    assert "| deep |" not in t1
+    assert "| deep |" in t2
+    assert not (tmp_path / "out" / "tables" / "registration-T1w.md").exists()
+
+
+def test_tables_of_an_earlier_start_do_not_stay(compare, tmp_path):
+    stopped(compare, tmp_path, Oracle())
+    assert (tmp_path / "out" / "tables" / "registration.md").exists()
+    stopped(compare, tmp_path, Oracle(), rows=RAW["rows"][:3])
+    assert not (tmp_path / "out" / "tables" / "registration.md").exists()

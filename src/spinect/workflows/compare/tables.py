@@ -63,9 +63,13 @@ _COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
 
 @dataclass(frozen=True)
 class Made:
-    """A finished table; `table` is None where the experiment has no rows for it."""
+    """A finished table; `table` is None where the experiment has no rows for it.
 
-    name: TableName
+    Attributes:
+        name: Of its files: that of the table, and the contrast where there are several.
+    """
+
+    name: str
     title: str
     table: Table | None
 
@@ -120,7 +124,7 @@ def make_tables(
     judge: str | None,
     notes: Sequence[str],
 ) -> list[Made]:
-    """Every table that the experiment asks for.
+    """Every table that the experiment asks for, one for each contrast.
 
     Columns of masks stand first as the judge sees them, then as the shipped segmenter does.
 
@@ -129,11 +133,18 @@ def make_tables(
         notes: Under every table, such as "phantom data".
     """
     made = []
-    for name in experiment.tables:
-        chosen = {row.name for row in rows_of(name, experiment, statuses)}
-        own = [v for v in verdicts if v.row.name in chosen]
-        table = _table(_COLUMNS.get(name, _SHORT), own, experiment, rows, judge, notes)
-        made.append(Made(name, _TITLES[name], table))
+    contrasts = list(dict.fromkeys(experiment.contrast_of(row) for row in experiment.rows))
+    for contrast in contrasts:
+        end, word = (f"-{contrast}", f", {contrast}") if len(contrasts) > 1 else ("", "")
+        mine = [v for v in verdicts if experiment.contrast_of(v.row) == contrast]
+        seen = [r for r in rows if r.method != CEILING or r.case.endswith(f"_{contrast}")]
+        for name in experiment.tables:
+            chosen = {row.name for row in rows_of(name, experiment, statuses)}
+            own = [v for v in mine if v.row.name in chosen]
+            table = None
+            if any(not v.row.baseline for v in own):
+                table = _table(_COLUMNS.get(name, _SHORT), own, experiment, seen, judge, notes)
+            made.append(Made(name + end, _TITLES[name] + word, table))
     return made
 
 
@@ -163,8 +174,10 @@ def _table(
 
 
 def write_tables(tables: Sequence[Made], out: Path) -> list[str]:
-    """Markdown and LaTeX of each; returns the names of the files."""
+    """Markdown and LaTeX of each, those of an earlier start replaced; the names of the files."""
     written = []
+    for old in (*out.glob("*.md"), *out.glob("*.tex")):
+        old.unlink()
     for one in tables:
         if one.table is None:
             continue
