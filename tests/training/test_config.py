@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from spinect.errors import ConfigError
-from spinect.training.config import dump_config, load_config, parse_config, resolve_path
+from spinect.training.config import dump_config, load_config, parse_config
+from spinect.training.parse import resolve_path
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,18 @@ Painted in place into a `surroundings.Scene`, like `organs`; lengths are mm.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinect.phantom.canal import Level, own_axes
 from spinect.phantom.organs import blob, cavity_front
+from spinect.phantom.scene import Scene
 from spinect.phantom.shapes import Limb, apply, point
 from spinect.phantom.tissues import Tissue
 
-if TYPE_CHECKING:
-    from spinect.phantom.surroundings import Scene
 
-
-def foramina(scene: "Scene", levels: Sequence[Level]) -> None:
+def foramina(scene: Scene, levels: Sequence[Level]) -> None:
     """Fat beside the canal and in front of the sacrum, with one root a level and side."""
     cols, rng = scene.cols, scene.rng
     for side in (-1, 1):
@@ -38,7 +35,7 @@ def foramina(scene: "Scene", levels: Sequence[Level]) -> None:
             blob(scene, root, Tissue.ROOTS)
 
 
-def canal_walls(scene: "Scene") -> None:
+def canal_walls(scene: Scene) -> None:
     """Flavum behind, epidural fat with its dorsal wedge, ligaments between spinous processes."""
     cols, rng = scene.cols, scene.rng
     thick = float(rng.uniform(2.0, 5.0))
@@ -51,7 +48,7 @@ def canal_walls(scene: "Scene") -> None:
     scene.tube(cols.x, cols.y - d + 0.5, w * 0.45, wedge, Tissue.EPIDURAL_FAT, on=on)
 
 
-def _interspinous(scene: "Scene", on: NDArray[np.bool_]) -> None:
+def _interspinous(scene: Scene, on: NDArray[np.bool_]) -> None:
     """A midline sheet of ligament and fat behind the canal with the supraspinous cord."""
     cols = scene.cols
     back = np.interp(cols.rank, (3, 6, 8, 14, 20, 23, 25), (30, 36, 48, 46, 48, 48, 38))

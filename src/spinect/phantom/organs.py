@@ -6,18 +6,16 @@ adult values (assumed) drawn anew for every subject.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from spinect.phantom.canal import own_axes, tube_box
 from spinect.phantom.rasterise import index_box, lattice
+from spinect.phantom.scene import Scene
 from spinect.phantom.shapes import Float, Limb, point
 from spinect.phantom.tissues import Tissue
-
-if TYPE_CHECKING:
-    from spinect.phantom.surroundings import Scene
 
 _RANKS: Final = (-6, 0, 2, 3.5, 6.5, 8.5, 11, 15, 19, 22, 25, 28, 31)
 _WIDTH: Final = (50, 78, 70, 60, 75, 150, 172, 165, 152, 148, 165, 178, 170)
@@ -26,7 +24,7 @@ _BACK: Final = (60, 82, 60, 48, 54, 56, 54, 53, 55, 60, 62, 78, 85)  # without f
 _DORSAL: Final = (0.0, 0.05, 0.4, 0.5, 0.6, 0.6, 0.45, 0.45, 0.6, 0.9, 1.15, 1.1, 0.9)
 
 
-def _by_rank(scene: "Scene", values: Sequence[float]) -> Float:
+def _by_rank(scene: Scene, values: Sequence[float]) -> Float:
     return np.interp(scene.cols.rank, _RANKS, values)
 
 
@@ -36,7 +34,7 @@ def _rises(rank: Float, first: float, last: float, soft: float = 0.4) -> Float:
     return np.asarray(np.minimum(rise, np.clip((last - rank) / soft + 1, 0, 1)))
 
 
-def outline(scene: "Scene") -> None:
+def outline(scene: Scene) -> None:
     """Skin, subcutaneous fat and a body of muscle."""
     cols, rng = scene.cols, scene.rng
     smooth = 45.0 / scene.grid.spacing[2]
@@ -57,9 +55,7 @@ def outline(scene: "Scene") -> None:
         _slab(scene, x, y, (lower, upper, wide), tissue)
 
 
-def _slab(
-    scene: "Scene", x: Float, y: Float, reach: tuple[Float, Float, Float], tissue: int
-) -> None:
+def _slab(scene: Scene, x: Float, y: Float, reach: tuple[Float, Float, Float], tissue: int) -> None:
     """Body section: a superellipse, flatter at the back."""
     back, front, wide = reach
     sx, sy = scene.grid.spacing[:2]
@@ -72,12 +68,12 @@ def _slab(
     scene.tissue[qx[:, None] + qy[None] < 1] = tissue
 
 
-def cavity_front(scene: "Scene") -> Float:
+def cavity_front(scene: Scene) -> Float:
     """y of the front of the vertebral column per slice."""
     return scene.cols.body_y + scene.cols.body_depth
 
 
-def abdomen(scene: "Scene") -> None:
+def abdomen(scene: Scene) -> None:
     """The cavity with bowel, kidneys, liver, bladder and rectum."""
     cols, rng = scene.cols, scene.rng
     on = cols.rank > 18.6
@@ -107,7 +103,7 @@ def abdomen(scene: "Scene") -> None:
 
 
 def _organ(
-    scene: "Scene", rank: float, at: tuple[float, float], radii: tuple[float, float, float],
+    scene: Scene, rank: float, at: tuple[float, float], radii: tuple[float, float, float],
     tissue: int, side: int,
 ) -> None:  # fmt: skip
     """An ellipsoid beside the spine; kidneys get a fatty sinus."""
@@ -128,7 +124,7 @@ def _organ(
         blob(scene, inner, Tissue.FAT)
 
 
-def _place(scene: "Scene", rank: float, at: tuple[float, float]) -> Float | None:
+def _place(scene: Scene, rank: float, at: tuple[float, float]) -> Float | None:
     """Grid mm of a point `at` (x, y) from the canal's centre at a level; None far outside."""
     cols = scene.cols
     z = np.arange(len(cols.rank)) * scene.grid.spacing[2]
@@ -142,7 +138,7 @@ def _place(scene: "Scene", rank: float, at: tuple[float, float]) -> Float | None
     return np.array([cols.x[k] + at[0], cols.y[k] + at[1], where])
 
 
-def blob(scene: "Scene", limb: Limb, tissue: int, over: Sequence[int] | None = None) -> None:
+def blob(scene: Scene, limb: Limb, tissue: int, over: Sequence[int] | None = None) -> None:
     """Paint a limb given in grid mm; `over`: tissues it may replace."""
     grid = scene.grid
     own = np.asarray(np.linalg.inv(own_axes(grid)), np.float64)
@@ -157,7 +153,7 @@ def blob(scene: "Scene", limb: Limb, tissue: int, over: Sequence[int] | None = N
     scene.tissue[box][inside] = tissue
 
 
-def _bowel(scene: "Scene", middle: Float, deep: Float) -> None:
+def _bowel(scene: Scene, middle: Float, deep: Float) -> None:
     """Loops of bowel with wall, and gas, fluid or soft content."""
     rng = scene.rng
     spacing = scene.grid.spacing[2]
@@ -182,7 +178,7 @@ def _bowel(scene: "Scene", middle: Float, deep: Float) -> None:
         blob(scene, lumen, int(content), [Tissue.BOWEL])
 
 
-def chest(scene: "Scene") -> None:
+def chest(scene: Scene) -> None:
     """Lungs, mediastinum, heart and the dome of the liver."""
     cols = scene.cols
     on = (cols.rank > 8.3) & (cols.rank < 19.3)
@@ -206,7 +202,7 @@ def chest(scene: "Scene") -> None:
     scene.tube(cols.x - 82, front + 5, 35, 35, Tissue.LIVER, on=under & on, over=[Tissue.LUNG])
 
 
-def neck(scene: "Scene") -> None:
+def neck(scene: Scene) -> None:
     """Airway, great vessels and the fat around them, the brain above."""
     cols = scene.cols
     front = cavity_front(scene)
@@ -226,7 +222,7 @@ def neck(scene: "Scene") -> None:
     scene.tube(cols.x, cols.y + 20, 68, 84, Tissue.BRAIN, on=cols.rank < -0.6, over=[Tissue.MUSCLE])
 
 
-def muscles(scene: "Scene") -> None:
+def muscles(scene: Scene) -> None:
     """Back muscles with septa and fatty streaks, psoas, quadratus."""
     cols, rng = scene.cols, scene.rng
     trophic = float(np.clip(1 + 0.12 * rng.standard_normal(), 0.72, 1.15))
@@ -247,7 +243,7 @@ def muscles(scene: "Scene") -> None:
     _streaks(scene)
 
 
-def _psoas(scene: "Scene", trophic: float) -> None:
+def _psoas(scene: Scene, trophic: float) -> None:
     cols = scene.cols
     grow = np.interp(cols.rank, (19.3, 21, 24, 27), (0.35, 0.8, 1.15, 1.1)) * trophic
     on = (cols.rank > 19.4) & (cols.rank < 28)
@@ -260,7 +256,7 @@ def _psoas(scene: "Scene", trophic: float) -> None:
         scene.tube(cols.x + side * 66, cols.y + 4, 22, 11, Tissue.MUSCLE, on=flank, wobble=0.1)
 
 
-def _streaks(scene: "Scene") -> None:
+def _streaks(scene: Scene) -> None:
     """Fat between the fibres behind the spine: 0-60 %, more towards the feet and the midline."""
     cols, rng = scene.cols, scene.rng
     amount = float(rng.beta(1.2, 2.8) * 0.75)
@@ -281,7 +277,7 @@ def _streaks(scene: "Scene") -> None:
     here[streak & (here == Tissue.MUSCLE)] = Tissue.MUSCLE_FAT
 
 
-def vessels(scene: "Scene") -> None:
+def vessels(scene: Scene) -> None:
     """Aorta and cava down to L4, iliac vessels below, the oesophagus in the chest."""
     cols, rng = scene.cols, scene.rng
     front = cavity_front(scene)

@@ -1,10 +1,7 @@
 """What a user may write in a training config: one YAML file, checked before anything runs."""
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +13,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
@@ -25,6 +21,7 @@ from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
 from spinect.data.options import DatasetOptions
 from spinect.errors import ConfigError
+from spinect.training.parse import parse, read_mapping
 from spinect.training.presets import with_export, with_preset
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -247,99 +244,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse_config(read_mapping(path, overrides), str(path))
 
 
-def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields of a YAML config, with `a.b=c` overrides, not yet checked.
-
-    Raises:
-        ConfigError: The file cannot be read or is no mapping, or an override is not `a.b=c`.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a config is a mapping of fields, not {type(raw).__name__}")
-    for override in overrides:
-        _override(raw, override)
-    return raw
-
-
 def parse_config(raw: Mapping[str, Any], origin: str = "config") -> RunConfig:
     """A RunConfig from plain values; `origin` stands at the head of every error."""
-    try:
-        return RunConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(error)}") from error
-
-
-def resolve_path(text: str) -> Path:
-    """A data root: $VARIABLES filled in, relative to the working directory.
-
-    Raises:
-        ConfigError: A variable is not set.
-    """
-    filled = os.path.expandvars(text)
-    unset = re.findall(r"\$\{?(\w+)", filled)
-    if unset:
-        raise ConfigError(f"{text}: the environment variable {unset[0]} is not set; set it")
-    return Path(filled).expanduser()
+    return parse(RunConfig, raw, origin)
 
 
 def dump_config(config: RunConfig) -> str:
     """The resolved config as YAML; `parse_config` reads it back to an equal value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Set one `a.b=c` in nested dicts; the value is read as YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override!r}: write it as field.subfield=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r}: the value is not YAML") from error
-    set_field(raw, key.strip(), value, f"--set {override!r}")
-
-
-def set_field(raw: dict[str, Any], key: str, value: Any, origin: str) -> None:
-    """Set the field `a.b` of nested dicts, in place.
-
-    Args:
-        origin: Stands at the head of the error.
-    Raises:
-        ConfigError: `a` is a value, not a group of fields.
-    """
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise ConfigError(f"{origin}: {parent} is a value, not a group of fields")
-    place[last] = value
-
-
-def _explain(error: ValidationError) -> str:
-    """All complaints of pydantic on one line, each with the path of its field."""
-    told = []
-    for item in error.errors():
-        steps = [str(step) for step in item["loc"]]
-        if steps[:1] == ["data"] and steps[1:2] and steps[1] in ("phantom", "pool", "dataset"):
-            del steps[1]  # the tag of the union is not a field that the user wrote
-        where = ".".join(steps) or "config"
-        if item["type"] == "extra_forbidden":
-            near = get_close_matches(steps[-1], _field_names(), 1)
-            told.append(f"{where}: unknown field" + (f"; did you mean {near[0]}?" if near else ""))
-        elif item["type"] == "missing":
-            told.append(f"{where}: is missing")
-        else:
-            found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
-            message = item["msg"].removeprefix("Value error, ")
-            told.append(f"{where}: {message[:1].lower()}{message[1:]}{found}")
-    return "; ".join(told)
-
-
-def _field_names() -> list[str]:
-    sources = (PhantomData, PoolData, DatasetData)
-    models = (RunConfig, *sources, TrainerConfig, ExportConfig, Preprocessing, Elastic)
-    return [name for model in models for name in model.model_fields]

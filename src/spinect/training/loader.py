@@ -25,8 +25,8 @@ from spinect.training.config import (
     PhantomData,
     PoolData,
     RunConfig,
-    resolve_path,
 )
+from spinect.training.parse import resolve_path
 
 LOG = logging.getLogger(__name__)
 

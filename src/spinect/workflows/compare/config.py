@@ -12,13 +12,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from spinect.errors import ConfigError
 from spinect.protocols import Mode
-from spinect.training.config import read_mapping
+from spinect.training.parse import parse, read_mapping
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 # "truth": the CT where it lies in truth; 0, 1, 2, all: landmarks per vertebra, one rigid motion;
@@ -193,13 +191,4 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def parse_experiment(raw: dict[str, Any], origin: str = "experiment") -> Experiment:
     """An Experiment from plain values; `origin` stands at the head of every error."""
-    try:
-        return Experiment.model_validate(raw)
-    except ValidationError as problem:
-        told = []
-        for error in problem.errors():
-            where = ".".join(map(str, error["loc"])) or "experiment"
-            kinds = {"missing": "is missing", "extra_forbidden": "unknown field"}
-            text = kinds.get(error["type"], error["msg"].removeprefix("Value error, "))
-            told.append(f"{where}: {text}")
-        raise ConfigError(f"{origin}: {'; '.join(told)}") from None
+    return parse(Experiment, raw, origin)

@@ -10,7 +10,7 @@ from spinect.card import find_bundle, verify
 from spinect.errors import InputError
 from spinect.io.bids import find_patients
 from spinect.io.participants import patient_splits
-from spinect.training.config import resolve_path
+from spinect.training.parse import resolve_path
 from spinect.workflows.compare import training
 from spinect.workflows.compare.config import PhantomSource
 from spinect.workflows.compare.engine import Use

@@ -9,8 +9,9 @@ from typing import Any, Final
 from spinect.card import find_bundle, read_card, verify
 from spinect.errors import ConfigError, SpinectWarning
 from spinect.training import RunConfig, export, train
-from spinect.training.config import parse_config, read_mapping, set_field
+from spinect.training.config import parse_config
 from spinect.training.folder import RunFolder
+from spinect.training.parse import read_mapping, set_field
 from spinect.workflows.compare.config import Experiment, Row
 from spinect.workflows.compare.stages import Facts, Paused
 

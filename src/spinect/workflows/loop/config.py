@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 
-from spinect.errors import ConfigError
-from spinect.training.config import read_mapping
+from spinect.training.parse import parse, read_mapping
 from spinect.workflows.register import RegisterOptions
 
 # More rounds go on with the same loop; every other field makes it another one.
@@ -111,16 +110,4 @@ def load_loop(path: Path, overrides: Sequence[str] = ()) -> LoopConfig:
 
 def parse_loop(raw: dict[str, Any], origin: str = "config") -> LoopConfig:
     """A LoopConfig from plain values; `origin` stands at the head of every error."""
-    try:
-        return LoopConfig.model_validate(raw)
-    except ValidationError as problem:
-        told = []
-        for error in problem.errors():
-            where = ".".join(map(str, error["loc"])) or "config"
-            if error["type"] == "missing":
-                told.append(f"{where}: is missing")
-            elif error["type"] == "extra_forbidden":
-                told.append(f"{where}: unknown field")
-            else:
-                told.append(f"{where}: {error['msg'].removeprefix('Value error, ')}")
-        raise ConfigError(f"{origin}: {'; '.join(told)}") from None
+    return parse(LoopConfig, raw, origin)

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from spinect.errors import ConfigError, OutputError
 from spinect.io import write_json
 from spinect.training import load_config
-from spinect.training.config import dump_config, resolve_path
+from spinect.training.config import dump_config
+from spinect.training.parse import resolve_path
 from spinect.workflows.loop import rounds, steps, table
 from spinect.workflows.loop.cases import Case, find_cases
 from spinect.workflows.loop.config import LoopConfig
