@@ -30,8 +30,8 @@ from spinect.workflows.compare.verdict import over_seeds
 HERE = Path(__file__).parent
 HEADER = ("paper", "claim", "class", "verdict", "seeds", "what was found")
 HEAD = (
-    "Phantom data. A verdict is about phantoms only. A difference is the first minus the second row, "
-    "mean over patients, with its 95 % BCa interval; p by Holm over the claims of one table."
+    "Phantom data. A verdict is about phantoms only. A difference is the first minus the second "
+    "row, mean over patients, with its 95 % BCa interval; p by Holm over the claims of one table."
 )
 
 
