@@ -81,7 +81,7 @@ class Oracle:
         write_table(rows, folder / "participants.tsv")
         return {"train": source.train, "test": source.test}
 
-    def register(self, dataset, contrast, level, noise, view, pause):
+    def register(self, dataset, contrast, level, errors, view, pause):
         assert (dataset / "participants.tsv").is_file()
         self._count(f"register {level}")
         return {"pairs": 2, "registered": 2, "left_out": {}}

@@ -96,6 +96,26 @@ def test_a_default_written_out_changes_nothing(compare):
     assert dict(again.calls) == {"score": 1}
 
 
+def test_rows_without_misalignment_keep_the_keys_of_before(compare, tmp_path):
+    """Keys and settings are those that version 1.0 of the stages wrote."""
+    known = {"data": "5a414db2c568", "contrast": "T2w", "level": "2", "noise": 2.0, "seed": 2023}
+    assert Stages(tmp_path).place("pairs", "T2w-2", known).name == "T2w-2-1b94877e6993"
+    rows = [*RAW["rows"], {"name": "off", "preset": "flat", "shift_mm": 2},
+            {"name": "turned", "preset": "flat", "shift_mm": 2, "turn_deg": 5},
+            {"name": "still", "preset": "flat", "shift_mm": 0, "turn_deg": 0}]  # fmt: skip
+    compare()
+    _, _, oracle = compare(rows=rows, plan={"until": "train"})
+    assert oracle.calls["register 2"] == 2  # off and turned
+    assert oracle.calls["train still 0"] == oracle.calls["train off 0"] == 1
+    assert oracle.calls["train flat 0"] == oracle.calls["register 0"] == 0
+    held = [json.loads(path.read_text())["inputs"] for path in (tmp_path / "out/pairs").iterdir()
+            if path.suffix == ".json"]  # fmt: skip
+    extra = [{k: v for k, v in one.items() if k not in known} for one in held]
+    assert sorted(map(str, extra)) == sorted(
+        map(str, [{}, {}, {"shift_mm": 2.0}, {"shift_mm": 2.0, "turn_deg": 5.0}])
+    )
+
+
 def test_a_short_start_stops_between_two_steps_and_goes_on(home, tmp_path):
     """Each look at the clock takes 10 s."""
     ticks = iter(range(0, 10**6, 10))
@@ -149,6 +169,9 @@ def test_the_dry_run_says_what_there_is_to_do(home, tmp_path):
     lines = Plan(experiment(), home, tmp_path / "out").told()
     assert lines[-1] == "4 trainings of 1 cpu minutes: 4"
     assert any(line.startswith("deep_again: weights deep ") for line in lines)
+    rows = [*RAW["rows"], {"name": "off", "preset": "flat", "shift_mm": 2, "turn_deg": 5}]
+    told = Plan(experiment(rows=rows), home, tmp_path / "out").told()[-2]
+    assert "registration 2, pairs shifted by 2 mm, pairs turned by 5 degrees" in told
     assert not (tmp_path / "out").exists()
 
 

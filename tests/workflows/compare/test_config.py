@@ -27,6 +27,17 @@ FLAT = {"name": "a", "preset": "flat"}
         ({"rows": [FLAT | {"set": {"data": {}}}]}, "data is the same for all rows"),
         ({"rows": [{"name": "a", "weights_of": "flat", "seeds": [1, 2]}]}, "trains nothing"),
         ({"rows": [FLAT | {"registration": "3"}]}, "registration"),
+        ({"rows": [FLAT | {"registration": "0", "shift_mm": 2}]}, "registration 0 uses none"),
+        ({"rows": [FLAT | {"registration": "truth", "turn_deg": 5}]}, "truth uses none"),
+        ({"rows": [FLAT | {"turn_deg": -5}]}, "turn_deg"),
+        ({"rows": [{"name": "a", "weights_of": "flat", "shift_mm": 2}]}, "trains nothing"),
+        (
+            {
+                "data": {"source": "folder", "folder": "x"},
+                "rows": [FLAT | {"shift_mm": 2}],
+            },
+            "for phantoms only",
+        ),
         ({"trainer": {"threads": 8}}, "told by budget"),
         ({"data": RAW["data"] | {"train": 1_000_001}}, "seeds from 1,000,000 on are for testing"),
         ({"data": RAW["data"] | {"test_seed": 5}}, "test_seed"),

@@ -6,15 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from planted_compare import experiment
+from scipy.spatial.transform import Rotation
 
+from spinect.geometry.transform import apply, invert
 from spinect.io import read, read_poi
 from spinect.io.participants import read_rows
 from spinect.phantom import pair as module
 from spinect.phantom.anatomy import make_subject
 from spinect.phantom.pair import make_pair, mr_grid
+from spinect.registration import register
 from spinect.workflows.compare import data as stage
 from spinect.workflows.compare.data import make_phantoms, options_of, register_level
+from spinect.workflows.compare.marks import Errors, marked, misalignment
 from spinect.workflows.compare.stages import Paused
+from spinect.workflows.register import find_pairs
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +109,9 @@ def test_training_pairs_are_registered_into_a_view(tmp_path):
     source = experiment(data={"source": "phantom", "train": 1, "test": 1}).data
     folder = tmp_path / "set"
     make_phantoms(source, folder, lambda: None)
-    facts = register_level(folder, "T2w", "2", (2.0, 5), tmp_path / "two", lambda: None)
+    facts = register_level(folder, "T2w", "2", Errors(2.0, 5), tmp_path / "two", lambda: None)
     assert (facts["pairs"], facts["registered"]) == (1, 1)
-    register_level(folder, "T2w", "0", (2.0, 5), tmp_path / "zero", lambda: None)
+    register_level(folder, "T2w", "0", Errors(2.0, 5), tmp_path / "zero", lambda: None)
     (row,) = read_rows(tmp_path / "two" / "participants.tsv")
     assert row["participant_id"] == "sub-0"
     (row,) = read_rows(tmp_path / "two" / "derivatives" / "registered" / "registration.tsv")
@@ -125,6 +130,57 @@ def test_training_pairs_are_registered_into_a_view(tmp_path):
     np.testing.assert_allclose(
         [noisy[key] for key in noisy], [other[key] for key in noisy], atol=1e-9
     )
+
+
+@pytest.mark.usefixtures("phantoms")
+@pytest.mark.parametrize(("shift", "turn"), [(4.0, 0.0), (0.0, 10.0), (3.0, 5.0)])
+def test_a_misalignment_is_exactly_what_registration_is_off_by(tmp_path, shift, turn):
+    """Without noise: as long as asked for, about the head-feet axis through the landmarks."""
+    source = experiment(data={"source": "phantom", "train": 1, "test": 1}).data
+    make_phantoms(source, tmp_path / "set", lambda: None)
+    pair = next(p for p in find_pairs(tmp_path / "set", tmp_path) if p.participant == "sub-0")
+    off = marked(pair, Errors(0.0, 5, shift, turn), tmp_path)
+    true, found = (
+        register(read_poi(one.ct_landmarks), read_poi(one.mr_landmarks)).ct_from_mr
+        for one in (pair, off)
+    )
+    moved = invert(found) @ true  # of the CT in the MR's world
+    middle = read_poi(pair.mr_landmarks).array().mean(axis=0)
+    assert np.linalg.norm(apply(moved, middle) - middle) == pytest.approx(shift, abs=1e-6)
+    vector = np.rad2deg(Rotation.from_matrix(moved[:3, :3]).as_rotvec())
+    np.testing.assert_allclose([*vector[:2], abs(vector[2])], [0, 0, turn], atol=1e-6)
+    planted = misalignment(Errors(2.0, 5, shift, turn), 0, middle)
+    np.testing.assert_allclose(moved, planted, atol=1e-6)
+
+
+def test_a_subject_keeps_its_direction_at_every_dose():
+    """And subjects differ, in the sign of the turn too."""
+    two, four = (misalignment(Errors(2.0, 5, mm, 0), 7, 0)[:3, 3] for mm in (2, 4))
+    np.testing.assert_allclose(2 * two, four, atol=1e-12)
+    many = [misalignment(Errors(2.0, 5, 1.0, 10.0), number, 0) for number in range(200)]
+    shifts = np.array([m[:3, 3] for m in many])
+    np.testing.assert_allclose(np.linalg.norm(shifts, axis=1), 1.0)
+    assert np.abs(shifts.mean(axis=0)).max() < 0.15  # 3.7 SD of an even sphere
+    left = sum(m[1, 0] > 0 for m in many)
+    assert 70 < left < 130
+
+
+@pytest.mark.usefixtures("phantoms")
+def test_a_misaligned_level_is_registered_and_writes_what_is_seen(tmp_path):
+    """A shift that takes points off the image leaves the others, and the same noise on the CT."""
+    source = experiment(data={"source": "phantom", "train": 1, "test": 1}).data
+    folder = tmp_path / "set"
+    make_phantoms(source, folder, lambda: None)
+    pair = next(p for p in find_pairs(folder, tmp_path) if p.participant == "sub-0")
+    near, far = (
+        marked(pair, Errors(2.0, 5, mm), tmp_path / str(mm)) for mm in (0.0, 25.0)
+    )  # fmt: skip
+    before, after = read_poi(near.mr_landmarks), read_poi(far.mr_landmarks)
+    assert set(after) < set(before)
+    assert not after.outside(read(pair.mr, "mr").grid)
+    assert near.ct_landmarks.read_text() == far.ct_landmarks.read_text()
+    facts = register_level(folder, "T2w", "2", Errors(2.0, 5, 2.0), tmp_path / "v", lambda: None)
+    assert facts["registered"] == 1
 
 
 def test_thin_slices_cover_the_same_width():

@@ -90,6 +90,7 @@ def test_seeds_are_averaged_case_by_case():
     [
         ("image_quality", {"constant", "flat", "deep", "flat_0", "deep_again"}),
         ("registration", {"constant", "flat", "flat_0"}),
+        ("misalignment", set()),
         ("dimensions", {"constant", "flat", "deep"}),
         ("sampling", set()),
         ("samplers", set()),
@@ -104,6 +105,26 @@ def test_each_table_has_its_rows(table, expected):
         if row.name in facts
     ]
     assert {row.name for row in rows_of(table, made, statuses)} == expected
+
+
+def test_misaligned_rows_stand_in_a_table_of_their_own():
+    """And in none that compares something else."""
+    rows = [
+        *RAW["rows"],
+        {"name": "off_2", "preset": "flat", "shift_mm": 2},
+        {"name": "off_4", "preset": "flat", "shift_mm": 4, "set": {"trainer.lr": 1.0}},
+        {"name": "turned", "preset": "flat", "turn_deg": 5},
+        {"name": "off_1_point", "preset": "flat", "shift_mm": 2, "registration": "1"},
+    ]
+    made = experiment(rows=rows)
+    facts = {"ndim": 2, "method": "regression"}
+    statuses = [Status(r, 0, r.name, facts=facts | {"ndim": 3 if r.name == "deep" else 2})
+                for r in made.rows]  # fmt: skip
+    found = {t: {r.name for r in rows_of(t, made, statuses)} for t in made.tables}
+    assert found["misalignment"] == {"constant", "flat", "off_2", "turned"}
+    assert found["registration"] == {"constant", "flat", "flat_0", "off_2", "off_1_point"}
+    assert found["dimensions"] == {"constant", "flat", "deep"}
+    assert "off_4" in found["dice"]
 
 
 def test_variants_of_one_training_make_the_tables_of_sampling():

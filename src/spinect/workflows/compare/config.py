@@ -23,8 +23,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 # polyrigid-*: one rigid motion per vertebra.
 Level = Literal["truth", "0", "1", "2", "all", "polyrigid-1", "polyrigid-2", "polyrigid-all"]
 TableName = Literal[
-    "image_quality", "dice", "posterior_dice", "registration", "dimensions", "sampling", "samplers"
-]
+    "image_quality", "dice", "posterior_dice", "registration", "misalignment", "dimensions",
+    "sampling", "samplers",
+]  # fmt: skip
 TABLES: Final[tuple[TableName, ...]] = TableName.__args__  # type: ignore[attr-defined]
 FIRST_TEST: Final = 1_000_000  # seed
 # What the experiment decides for every row, so that no row differs from the others in it.
@@ -108,6 +109,8 @@ class Row(_Part, frozen=True, extra="forbid"):
     bundle: str | None = None  # instead: a bundle that was trained elsewhere, by name or folder
     weights_of: Name | None = None  # instead: a row whose weights this one uses
     registration: Level = "2"  # of the training pairs
+    shift_mm: NonNegativeFloat = 0.0  # of each pair beside its registration, in a random direction
+    turn_deg: NonNegativeFloat = 0.0  # of each pair, about the head-feet axis, either way
     contrast: str | None = None  # None: the first one of the data
     seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1)  # of training, one training each
     set: dict[str, Any] = {}  # a.b: value, fields of the preset
@@ -122,14 +125,27 @@ class Row(_Part, frozen=True, extra="forbid"):
                 f"row {self.name} needs one of preset, bundle and weights_of, not "
                 f"{' and '.join(given) or 'none'}"
             )
-        if self.preset is None and (self.set or self.baseline or len(self.seeds) > 1):
+        if self.preset is None and (
+            self.set or self.baseline or len(self.seeds) > 1 or self.misaligned
+        ):
             raise ValueError(
-                f"row {self.name} trains nothing: set, seeds and baseline go with preset"
+                f"row {self.name} trains nothing: set, seeds, baseline, shift_mm and turn_deg go "
+                "with preset"
+            )
+        if self.misaligned and self.registration in ("truth", "0"):
+            raise ValueError(
+                f"row {self.name}: shift_mm and turn_deg move landmarks, and registration "
+                f"{self.registration} uses none: choose 1, 2 or all"
             )
         for key in self.set:
             if _is_reserved(key):
                 raise ValueError(f"row {self.name}: {key} is the same for all rows, see budget")
         return self
+
+    @property
+    def misaligned(self) -> bool:
+        """Whether its training pairs are off on purpose."""
+        return bool(self.shift_mm or self.turn_deg)
 
 
 class Experiment(_Part, frozen=True, extra="forbid"):
@@ -160,6 +176,8 @@ class Experiment(_Part, frozen=True, extra="forbid"):
                 raise ValueError(
                     f"row {row.name}: weights_of {row.weights_of} is no row with weights"
                 )
+            if row.misaligned and self.data.source != "phantom":
+                raise ValueError(f"row {row.name}: shift_mm and turn_deg are for phantoms only")
             if row.contrast is not None and row.contrast not in self.data.contrasts:
                 raise ValueError(
                     f"row {row.name}: contrast {row.contrast} is not among those of the data, "

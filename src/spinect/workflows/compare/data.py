@@ -5,22 +5,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import Final
 
 from spinect.errors import InputError
-from spinect.geometry import Grid
-from spinect.geometry.landmarks import Landmarks
-from spinect.geometry.volume import Kind
-from spinect.io import read, read_poi, write_poi, write_table
+from spinect.io import write_table
 from spinect.io.bids import parse_name
 from spinect.io.participants import read_rows
 from spinect.phantom.pair import make_pair, participant, write_pair, write_people
 from spinect.workflows.compare.config import Level, PhantomSource
+from spinect.workflows.compare.marks import Errors, marked
 from spinect.workflows.compare.stages import Facts
-from spinect.workflows.register import Pair, RegisterOptions, find_pairs, register_many
+from spinect.workflows.register import RegisterOptions, find_pairs, register_many
 from spinect.workflows.register.names import TABLE
 from spinect.workflows.register.pairs import REGISTERED
 
@@ -69,15 +64,14 @@ def options_of(level: Level) -> RegisterOptions:
 
 
 def register_level(
-    dataset: Path, contrast: str, level: Level, noise: tuple[float, int], view: Path, pause: Pause
+    dataset: Path, contrast: str, level: Level, errors: Errors, view: Path, pause: Pause
 ) -> Facts:
     """Register the training pairs of a dataset into a folder that training reads.
 
     The folder holds no image, only the way to each; what training prepares stays in it.
 
     Args:
-        noise: SD of the error of each landmark along each axis in mm, and the seed of the errors,
-            which are the same at every level.
+        errors: Of the landmarks, the same at every level.
         view: Made, or gone on with; pairs that are up to date are kept.
     Returns:
         How many pairs were registered and how many were rejected or failed, and the reasons.
@@ -88,7 +82,7 @@ def register_level(
     training = [row for row in people if row["split"] == "train"]
     names = {row["participant_id"] for row in training}
     pairs = [
-        _marked(pair, noise, view)
+        marked(pair, errors, view)
         for pair in find_pairs(dataset, view / REGISTERED)
         if pair.participant in names and parse_name(pair.mr.name).suffix == contrast
     ]
@@ -109,33 +103,3 @@ def register_level(
 
 def _way(path: Path, view: Path) -> str:
     return Path(os.path.relpath(path, view)).as_posix()
-
-
-def _marked(pair: Pair, noise: tuple[float, int], view: Path) -> Pair:
-    """The pair with landmarks as a person would set them: not exactly, and never off the image."""
-    sigma, seed = noise
-    if sigma == 0:
-        return pair
-    number = int(pair.participant.removeprefix("sub-"))
-    made: dict[str, Any] = {}
-    scans: tuple[tuple[Kind, Path | None, Path | None], ...] = (
-        ("mr", pair.mr, pair.mr_landmarks),
-        ("ct", pair.ct, pair.ct_landmarks),
-    )
-    for stream, (kind, image, source) in enumerate(scans):
-        if image is None or source is None:
-            continue
-        rng = np.random.default_rng([seed, number, stream])
-        points = read_poi(source).points
-        moved = {key: points[key] + sigma * rng.standard_normal(3) for key in sorted(points)}
-        grid = read(image, kind).grid
-        seen = {key: point for key, point in moved.items() if _within(grid, point)}
-        made[f"{kind}_landmarks"] = view / "landmarks" / source.name
-        write_poi(Landmarks(seen), made[f"{kind}_landmarks"])
-    return replace(pair, **made)
-
-
-def _within(grid: Grid, point: ArrayLike) -> bool:
-    """Whether a point lies in a voxel of a grid."""
-    at = grid.index(point)
-    return bool(np.all((at >= -0.5) & (at <= np.array(grid.shape) - 0.5)))

@@ -84,7 +84,7 @@ class Plan:
             source = weights.preset or weights.bundle
             lines.append(
                 f"{job.name}: weights {job.training} ({source}, seed {job.seed}, registration "
-                f"{weights.registration}), mode {job.row.inference.mode}"
+                f"{weights.registration}{_off(weights)}), mode {job.row.inference.mode}"
             )
         trainings = {job.training for job in self.jobs() if job.weights.preset is not None}
         budget = self.experiment.budget
@@ -93,3 +93,10 @@ class Plan:
             f"{len(trainings)} trainings of {budget.minutes:g} {budget.clock} minutes: {total:g}"
         )
         return lines
+
+
+def _off(row: Row) -> str:
+    """The misalignment of a row's pairs in words; empty where there is none."""
+    shift = f", pairs shifted by {row.shift_mm:g} mm" if row.shift_mm else ""
+    turn = f", pairs turned by {row.turn_deg:g} degrees" if row.turn_deg else ""
+    return shift + turn

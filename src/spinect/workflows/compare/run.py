@@ -14,6 +14,7 @@ from spinect.training.parse import resolve_path
 from spinect.workflows.compare import training
 from spinect.workflows.compare.config import PhantomSource
 from spinect.workflows.compare.engine import Use
+from spinect.workflows.compare.marks import Errors
 from spinect.workflows.compare.plan import STAGES, Job, Plan, Stage
 from spinect.workflows.compare.scoring import Asked, conclude
 from spinect.workflows.compare.stages import Done, Paused, Stages
@@ -141,12 +142,13 @@ class Runner:
         contrast = self.experiment.contrast_of(row)
         source = self.experiment.data
         sigma = source.landmark_noise_mm if isinstance(source, PhantomSource) else 0.0
-        inputs = {"data": key, "contrast": contrast, "level": row.registration, "noise": sigma,
-                  "seed": self.experiment.seed}  # fmt: skip
-        level, noise = row.registration, (sigma, self.experiment.seed)
+        level = row.registration
+        errors = Errors(sigma, self.experiment.seed, row.shift_mm, row.turn_deg)
+        inputs = {"data": key, "contrast": contrast, "level": level, "noise": sigma,
+                  "seed": errors.seed, **errors.motion}  # fmt: skip
 
         def work(view: Path) -> dict[str, Any]:
-            return self.tools.register(dataset, contrast, level, noise, view, self.pause)
+            return self.tools.register(dataset, contrast, level, errors, view, self.pause)
 
         done = self.stages.do("pairs", f"{contrast}-{level}", inputs, work)
         self.note(job, "prepared", pairs=done.facts["registered"])

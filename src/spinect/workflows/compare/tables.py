@@ -50,6 +50,7 @@ _TITLES: Final[dict[TableName, str]] = {
     "dice": "Dice per volume and per vertebra (Graf 2023, table of Dice)",
     "posterior_dice": "Dice of the posterior elements (Graf 2023)",
     "registration": "Registration of the training pairs: the same method at each level",
+    "misalignment": "Misalignment of the training pairs: the same method at each dose",
     "dimensions": "Two against three dimensions: the same method on slices and on volumes",
     "sampling": "Sampling: the same weights with other eta, steps and guidance",
     "samplers": "Samplers: the same weights under each (Lyu and Wang)",
@@ -83,12 +84,15 @@ def rows_of(name: TableName, experiment: Experiment, statuses: Sequence[Status])
     if name in _COLUMNS:
         groups = [every]
     elif name == "registration":
-        groups = _alike(trained, lambda r: (r.preset, repr(r.set), r.contrast, r.inference))
+        groups = _alike(trained, lambda r: (*_trained_as(r), _dose(r)))
         groups = [g for g in groups if len({r.registration for r in g}) > 1]
+    elif name == "misalignment":
+        groups = _alike(trained, lambda r: (*_trained_as(r), r.registration))
+        groups = [g for g in groups if len({_dose(r) for r in g}) > 1]
     elif name == "dimensions":
         groups = _alike(
             [r for r in trained if "ndim" in facts.get(r.name, {})],
-            lambda r: (facts[r.name]["method"], r.registration, r.contrast, r.inference),
+            lambda r: (facts[r.name]["method"], r.registration, _dose(r), r.contrast, r.inference),
         )
         groups = [g for g in groups if len({facts[r.name]["ndim"] for r in g}) > 1]
     else:
@@ -98,6 +102,16 @@ def rows_of(name: TableName, experiment: Experiment, statuses: Sequence[Status])
     if name == "image_quality":
         chosen -= {one for one, known in facts.items() if not known.get("makes_ct", True)}
     return [row for row in every if row.name in chosen or (chosen and row.baseline)]
+
+
+def _trained_as(row: Row) -> tuple[Hashable, ...]:
+    """What two rows share that may differ in their training pairs alone."""
+    return row.preset, repr(row.set), row.contrast, row.inference
+
+
+def _dose(row: Row) -> tuple[float, float]:
+    """The misalignment of the training pairs, mm and degrees."""
+    return row.shift_mm, row.turn_deg
 
 
 def _asked(name: TableName, row: Row) -> Hashable:

@@ -9,6 +9,7 @@ from spinect.workflows.compare import data, engine, scoring, training
 from spinect.workflows.compare.config import Level, PhantomSource
 from spinect.workflows.compare.data import Pause
 from spinect.workflows.compare.engine import Use
+from spinect.workflows.compare.marks import Errors
 from spinect.workflows.compare.scoring import Asked, Values
 from spinect.workflows.compare.stages import Facts
 
@@ -29,7 +30,7 @@ class Registers(Protocol):
         dataset: Path,
         contrast: str,
         level: Level,
-        noise: tuple[float, int],
+        errors: Errors,
         view: Path,
         pause: Pause,
     ) -> Facts:
