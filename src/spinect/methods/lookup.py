@@ -1,23 +1,20 @@
 """The baselines that every method must beat: one HU for each grey value, or one HU for all."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, NoReturn, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from spinect.errors import BundleError, ConfigError
+from spinect.errors import ConfigError
 from spinect.methods.losses import l1_loss
+from spinect.methods.one_call import OneCall
 from spinect.methods.registry import register
-from spinect.protocols import Batch, Denoise, Mode, Randn
+from spinect.protocols import Batch
 
 _STEP = 10.0  # a knot moves so many times as far per update as a weight: it starts far from home
 _SPREAD = 0.02  # standard deviation of the knots before training
-_ONE_CALL = (
-    'a lookup answers in one call and offers the mode "regress" only; for "sample" or "mc" take '
-    'a bundle whose method is "diffusion"'
-)
 
 
 class LookupConfig(BaseModel, frozen=True, extra="forbid"):
@@ -58,7 +55,7 @@ class Table(nn.Module):
 
 
 @register("lookup", LookupConfig)
-class Lookup(nn.Module):
+class Lookup(OneCall):
     """HU as a function of the MR's grey value alone.
 
     Its L1 loss is least at the weighted conditional median of the CT given the grey value, so that
@@ -66,9 +63,7 @@ class Lookup(nn.Module):
     """
 
     parts: tuple[str, ...] = ("network",)
-    modes: tuple[Mode, ...] = ("regress",)
     heads: tuple[str, ...] = ("ct",)
-    offers: ClassVar[tuple[Mode, ...]] = ("regress",)
     dims: ClassVar[tuple[int, ...]] = (2, 3)
     divisor = 1
     summary: ClassVar[str] = "baseline: a table from grey value to HU, or one HU for every voxel"
@@ -104,17 +99,3 @@ class Lookup(nn.Module):
         """(B, in_channels, *S) -> (B, 1, *S) float32."""
         answer: Tensor = self.network(condition[:, :1])
         return answer
-
-    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor) -> NoReturn:  # noqa: ARG002
-        """Refused with a BundleError: there is no noise in this method."""
-        raise BundleError(_ONE_CALL)
-
-    def sample(
-        self,
-        denoise: Denoise,  # noqa: ARG002
-        like: Tensor,  # noqa: ARG002
-        steps: int | None,  # noqa: ARG002
-        randn: Randn,  # noqa: ARG002
-    ) -> NoReturn:
-        """Refused with a BundleError: there is no noise in this method."""
-        raise BundleError(_ONE_CALL)

@@ -1,14 +1,14 @@
 """What the methods that answer in one call share: heads on one U-Net, and their losses."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, NonNegativeInt, PositiveInt, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from spinect.errors import BundleError, ConfigError
+from spinect.errors import ConfigError
 from spinect.methods.losses import (
     LossWeights,
     centre_loss,
@@ -17,17 +17,13 @@ from spinect.methods.losses import (
     l1_loss,
     offset_loss,
 )
+from spinect.methods.one_call import OneCall
 from spinect.nets.blocks import Norm
 from spinect.nets.unet import UNet, channels_last
-from spinect.protocols import HEADS, Batch, Denoise, Mode, Randn
+from spinect.protocols import HEADS, Batch
 
 Head = Literal["ct", "classes", "centre", "offset"]
 COARSE: tuple[Head, ...] = ("centre", "offset")  # smooth, so predicted on the body's cells
-
-_ONE_CALL = (
-    'this method answers in one call and offers the mode "regress" only; '
-    'for "sample" or "mc" take a bundle whose method is "diffusion"'
-)
 
 
 class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
@@ -64,15 +60,13 @@ class SupervisedConfig(BaseModel, frozen=True, extra="forbid"):
         return tuple(sorted(heads, key=list(HEADS).index))
 
 
-class Supervised(nn.Module):
+class Supervised(OneCall):
     """One U-Net with heads, trained on what each batch knows.
 
     After each loss, `terms` holds its parts by name, detached, before weighting.
     """
 
     parts: tuple[str, ...] = ("network",)
-    modes: tuple[Mode, ...] = ("regress",)
-    offers: ClassVar[tuple[Mode, ...]] = ("regress",)
     dims: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __init__(self, config: SupervisedConfig) -> None:
@@ -127,20 +121,6 @@ class Supervised(nn.Module):
             for h in self.heads
         ]
         return torch.cat(voxels, dim=1)
-
-    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor) -> NoReturn:  # noqa: ARG002
-        """Refused with a BundleError: there is no noise in this method."""
-        raise BundleError(_ONE_CALL)
-
-    def sample(
-        self,
-        denoise: Denoise,  # noqa: ARG002
-        like: Tensor,  # noqa: ARG002
-        steps: int | None,  # noqa: ARG002
-        randn: Randn,  # noqa: ARG002
-    ) -> NoReturn:
-        """Refused with a BundleError: there is no noise in this method."""
-        raise BundleError(_ONE_CALL)
 
 
 def _terms(
