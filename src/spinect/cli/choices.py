@@ -61,6 +61,15 @@ CtInputs = Annotated[
     typer.Argument(metavar="CT...", help="Spine CT in HU: .nii, .nii.gz, .mha, .mhd, .nrrd."),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the outputs.")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="DIR",
+        help="Folder, gone on with if it exists. Default runs/NAME.",
+    ),
+]
 ListFile = Annotated[
     Path | None,
     typer.Option(

@@ -26,15 +26,7 @@ class Until(StrEnum):
 @guarded
 def compare(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="YAML file.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="DIR",
-            help="Folder, gone on with if it exists. Default runs/NAME.",
-        ),
-    ] = None,
+    out: c.RunFolder = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="ROW", help="This row; may be repeated.")
     ] = None,

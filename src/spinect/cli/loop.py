@@ -17,15 +17,7 @@ _WIDTH = 100  # of the table
 @guarded
 def loop(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="DIR",
-            help="Folder, gone on with if it exists. Default runs/NAME.",
-        ),
-    ] = None,
+    out: c.RunFolder = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="a.b=c", help="Change a field of the config."),
