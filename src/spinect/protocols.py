@@ -29,6 +29,9 @@ class Batch:
     condition: Tensor  # (B, C, *S), the network's input
     inside: Tensor  # (B, 1, *S), 1 where the loss counts (field of view, validity), else 0
     target: Tensor | None = None  # (B, 1, *S), CT in [-1, 1]
+    # (B, 1, *S), 1 where an unpaired CT, of other patients than the MR, is known; None: the CT is
+    # the MR's own and `inside` counts. Unpaired batches know nothing but condition and target.
+    target_inside: Tensor | None = None
     near_bone: Tensor | None = None  # (B, 1, *S), 1 within 10 mm of bone, else 0
     classes: Tensor | None = None  # (B, *S) uint8, anatomy.CLASSES or one of anatomy.CLASS_*
     centre: Tensor | None = None  # (B, 1, *S) in [0, 1], body-centre heatmap

@@ -19,8 +19,8 @@ from spinect.diffusion import schedule
 from spinect.diffusion.denoiser import SCALINGS, Denoiser, Predicts
 from spinect.diffusion.sample import SAMPLERS, SamplerName
 from spinect.errors import BundleError, ConfigError
+from spinect.methods.networks import NetworkConfig
 from spinect.methods.registry import register
-from spinect.methods.supervised import NetworkConfig
 from spinect.protocols import Batch, Denoise, Mode, Randn
 
 

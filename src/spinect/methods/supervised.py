@@ -1,11 +1,11 @@
 """What the methods that answer in one call share: heads on one U-Net, and their losses."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, NonNegativeInt, PositiveInt, field_validator
+from pydantic import BaseModel, PositiveInt, field_validator
 from torch import Tensor
 
 from spinect.errors import ConfigError
@@ -17,30 +17,12 @@ from spinect.methods.losses import (
     l1_loss,
     offset_loss,
 )
+from spinect.methods.networks import NetworkConfig
 from spinect.methods.one_call import OneCall
-from spinect.nets.blocks import Norm
-from spinect.nets.unet import UNet, channels_last
 from spinect.protocols import HEADS, Batch
 
 Head = Literal["ct", "classes", "centre", "offset"]
 COARSE: tuple[Head, ...] = ("centre", "offset")  # smooth, so predicted on the body's cells
-
-
-class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
-    """The U-Net's shape, in the same words for every method."""
-
-    channels: tuple[PositiveInt, ...] = (64, 96, 128, 160)  # features per level, finest first
-    blocks: tuple[NonNegativeInt, ...] = (1, 1, 2, 2)  # residual blocks per encoder level
-    decoder_blocks: tuple[NonNegativeInt, ...] = (1, 1, 1)  # the same on the way up
-    stem: PositiveInt = 2  # voxels per cell and axis; the body works on cells
-    head: PositiveInt = 16  # features of the fine head, the raw input among them
-    norm: Norm = "rms"  # "batch" wants batches of several scans, and frozen statistics at the end
-
-    def build(self, ndim: int, in_channels: int, fine: int, coarse: int = 0, **rest: Any) -> UNet:
-        """A freshly initialised U-Net, its weights channels last; `rest` as in `UNet`."""
-        net = UNet(ndim, in_channels, fine, coarse, **self.model_dump(), **rest)
-        channels_last(net, ndim)
-        return net
 
 
 class SupervisedConfig(BaseModel, frozen=True, extra="forbid"):

@@ -18,12 +18,32 @@ Norm = Literal["rms", "batch"]
 _EPS = 1e-6  # added to the mean square, in squared units of the features
 
 
-def conv(ndim: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> Conv:
-    """A convolution over `ndim` axes; an odd kernel with stride 1 keeps the size."""
-    padding = kernel // 2 if kernel % 2 else 0
-    if ndim == 2:
-        return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding)
-    return nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=padding)
+def conv(
+    ndim: int, inputs: int, outputs: int, kernel: int, stride: int = 1, *, bias: bool = True
+) -> Conv:
+    """A convolution over `ndim` axes.
+
+    An odd kernel with stride 1 keeps the size; kernels of 2 and 4 with stride 2 halve it.
+    """
+    kind = nn.Conv2d if ndim == 2 else nn.Conv3d
+    padding = (kernel - 1) // 2
+    return kind(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias)
+
+
+def transposed_conv(ndim: int, inputs: int, outputs: int, *, bias: bool = True) -> nn.Module:
+    """A transposed convolution of kernel 4 and stride 2: it doubles the size."""
+    kind = nn.ConvTranspose2d if ndim == 2 else nn.ConvTranspose3d
+    return kind(inputs, outputs, 4, stride=2, padding=1, bias=bias)
+
+
+def instance_norm(ndim: int, channels: int) -> nn.Module:
+    """Each channel of each image to mean 0 and variance 1; Ulyanov et al., arXiv 1607.08022."""
+    return (nn.InstanceNorm2d if ndim == 2 else nn.InstanceNorm3d)(channels)
+
+
+def reflect(ndim: int, width: int) -> nn.Module:
+    """Mirror the border outwards by `width` voxels on every side."""
+    return (nn.ReflectionPad2d if ndim == 2 else nn.ReflectionPad3d)(width)
 
 
 class _ChannelRMSNorm(torch.autograd.Function):

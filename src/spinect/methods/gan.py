@@ -1,0 +1,74 @@
+"""What adversarial methods share: losses on scores, masks, frozen critics, initial weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spinect.protocols import Batch
+
+GanLoss = Literal["lsgan", "vanilla"]
+AIR: Final = -1.0  # of a CT in [-1, 1]: what nobody knows looks alike in real and fake images
+
+
+def score_loss(scores: Tensor, real: bool, kind: GanLoss) -> Tensor:
+    """How far scores, of any shape, are from calling an image real, or fake; their mean.
+
+    "lsgan": squared distance to 1 or 0 (Mao et al., arXiv 1611.04076, eq. 9, doubled).
+    "vanilla": binary cross-entropy of the logits (Goodfellow et al., arXiv 1406.2661), which for
+    a generator that asks for "real" is the non-saturating loss.
+    """
+    scores = scores.float()
+    if kind == "lsgan":
+        return (scores - float(real)).square().mean()
+    return F.softplus(-scores if real else scores).mean()
+
+
+def critic_loss(real: Tensor, fake: Tensor, kind: GanLoss) -> Tensor:
+    """The mean of both errors of a critic, from its scores of real and fake images."""
+    return (score_loss(real, True, kind) + score_loss(fake, False, kind)) / 2
+
+
+def known(image: Tensor, inside: Tensor) -> Tensor:
+    """The image (B, 1, *S) where `inside` (B, 1, *S) is above 0, air elsewhere."""
+    return torch.where(inside > 0, image, AIR)
+
+
+def inside_target(batch: Batch) -> Tensor:
+    """Where the CT of a batch is known, (B, 1, *S), whether or not it belongs to the MR."""
+    return batch.inside if batch.target_inside is None else batch.target_inside
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Modules whose weights gather no gradient within; gradients still pass through them."""
+    held = [(p, p.requires_grad) for module in modules for p in module.parameters()]
+    for parameter, _ in held:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, wanted in held:
+            parameter.requires_grad_(wanted)
+
+
+def init_normal(module: nn.Module, std: float = 0.02, *, zero_bias: bool = True) -> None:
+    """Weights of convolutions and linear layers ~ N(0, std); arXiv 1611.07004, app. 6.2.
+
+    Args:
+        zero_bias: Also set their biases to 0; Graf et al. 2023 leave torch's.
+    """
+    for part in module.modules():
+        weight = getattr(part, "weight", None)
+        if not isinstance(weight, nn.Parameter):
+            continue
+        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+            nn.init.normal_(weight, 1.0, std)
+        elif weight.ndim > 1:
+            nn.init.normal_(weight, 0.0, std)
+            bias = getattr(part, "bias", None)
+            if zero_bias and isinstance(bias, nn.Parameter):
+                nn.init.zeros_(bias)
