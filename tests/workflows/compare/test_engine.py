@@ -1,5 +1,6 @@
 """Bundles as rows use them, and the whole of an experiment on the smallest one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from spinect.cli.main import app
 from spinect.errors import ConfigError
 from spinect.geometry import Volume
 from spinect.methods.registry import build
+from spinect.methods.segmentation import Segmentation
 from spinect.workflows.compare.config import Inference
 from spinect.workflows.compare.engine import RowEngine, Use, variant
 from spinect.workflows.record import Stopwatch
@@ -66,6 +68,25 @@ def test_a_translator_makes_ct_and_masks(tmp_path, mr):
     np.testing.assert_allclose(made.ct_iso.grid.spacing, 2.0)
     still = RowEngine(folder, use(mode="sample", steps=2))
     assert not np.array_equal(still.process(mr, still.options, Stopwatch()).ct.data, made.ct.data)
+
+
+def test_the_segmenter_without_its_mirror_asks_half_as_often(tmp_path, mr, monkeypatch):
+    """Same weights, each tile once."""
+    seen = []
+    plain = Segmentation.predict
+
+    def predict(method, condition):
+        seen.append(0 if condition.is_meta else len(condition))
+        return plain(method, condition)
+
+    monkeypatch.setattr(Segmentation, "predict", predict)
+    folder, asked = bundle(tmp_path / "b", "regression", heads=["ct"]), []
+    for mirrored in (True, False):
+        engine = RowEngine(folder, replace(use(), mirror_average=mirrored))
+        engine.process(mr, engine.options, Stopwatch())
+        asked.append(sum(seen))
+        seen.clear()
+    assert asked[0] == 2 * asked[1] > 0
 
 
 def test_a_segmenter_of_mr_makes_masks_alone(tmp_path, mr):

@@ -39,12 +39,14 @@ class Use:
         segmenter: Bundle that segments the synthetic CTs; a bundle without a CT head segments the
             MR by itself.
         seed: Of the noise. threads: Of the networks.
+        mirror_average: Whether the segmenter averages over the mirrored CT where its card says so.
     """
 
     inference: Inference
     segmenter: str
     seed: int
     threads: int
+    mirror_average: bool = True
 
 
 def variant(bundle: Bundle, fields: Mapping[str, Any]) -> Bundle:
@@ -68,6 +70,12 @@ def variant(bundle: Bundle, fields: Mapping[str, Any]) -> Bundle:
     return replace(bundle, card=changed, method=method)
 
 
+def unmirrored(bundle: Bundle) -> Bundle:
+    """The same weights, called once per tile."""
+    settings = bundle.card.preprocessing.model_copy(update={"flip_average": False})
+    return replace(bundle, card=bundle.card.model_copy(update={"preprocessing": settings}))
+
+
 class RowEngine:
     """One bundle, and the segmenter of all rows; fulfils `workflows.engine.Engine`."""
 
@@ -75,7 +83,8 @@ class RowEngine:
         torch.set_num_threads(use.threads)
         self.use = use
         self.bundle = variant(load_bundle(folder), use.inference.method_fields)
-        self.segmenter = load_bundle(use.segmenter)
+        segmenter = load_bundle(use.segmenter)
+        self.segmenter = segmenter if use.mirror_average else unmirrored(segmenter)
         self._compute = Compute.choose()
         self.device = self._compute.device.type
         self.makes_ct = "ct" in self.bundle.method.heads

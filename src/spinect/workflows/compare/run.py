@@ -183,11 +183,14 @@ class Runner:
         sha256 = self.statuses[job.name].facts["sha256"]
         dataset, key = self.dataset()
         scans = test_scans(dataset, self.experiment.contrast_of(row))
-        use = Use(row.inference, SEGMENTER, self.experiment.seed, self.experiment.budget.threads)
+        whole = self.experiment
+        mirrored = whole.mirror_average
+        use = Use(row.inference, SEGMENTER, whole.seed, whole.budget.threads, mirrored)
         inputs = {"data": key, "bundle": sha256, "segmenter": self.segmenter,
                   "inference": row.inference.model_dump(mode="json", exclude_defaults=True),
                   "seed": use.seed,
-                  "scans": [path.name for path in scans]}  # fmt: skip
+                  "scans": [path.name for path in scans],
+                  **({} if mirrored else {"mirror_average": False})}  # fmt: skip
 
         def work(folder: Path) -> dict[str, Any]:
             return self.tools.translate(bundle, scans, use, folder, self.pause)
