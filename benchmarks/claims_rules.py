@@ -15,6 +15,13 @@ POSTERIOR_OWN: Value = ("strict", "iso", "posterior", "dice")  # of a row that m
 VERTEBRA: Value = ("strict", "iso", "vertebra@judge", "dice")
 PSNR: Value = ("graf2023", "native", "frame", "psnr")
 FLAT, DEEP, DIRECT = "regression_2d", "regression_3d", "direct_segmentation_3d"
+IMAGE, NOISE = "ddim_image_2d", "ddim_noise_2d"
+TRANSLATORS = (
+    FLAT, DEEP, "resenc_regression_3d", "edm_2d", "edm_3d", "cut_resnet_2d", "cut_saunet_2d",
+    "pix2pix_unet_2d", "pix2pix_saunet_2d", "pix2pix_3d", "syndiff_2d", IMAGE, NOISE,
+    "ddim_image_3d", "ddim_noise_3d",
+)  # fmt: skip
+SAMPLED = ("edm_2d", "edm_3d", IMAGE, "ddim_image_3d")
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,12 @@ def _shifts(there: Sequence[str]) -> list[Test]:
 
 def _translators(there: Sequence[str]) -> list[Test]:
     return [Test((row, DIRECT), POSTERIOR, "non-inferior", 1, POSTERIOR_OWN)
-            for row in (FLAT, DEEP, "edm_2d", "edm_3d") if row in there]  # fmt: skip
+            for row in TRANSLATORS if row in there]  # fmt: skip
 
 
 def _sampling(there: Sequence[str]) -> list[Test]:
     ends = ("_steps_", "_eta_", "_guidance_")
-    return [Test((row, base), VERTEBRA, "equivalent") for base in ("edm_2d", "edm_3d")
+    return [Test((row, base), VERTEBRA, "equivalent") for base in SAMPLED
             for row in there if any(row.startswith(base + end) for end in ends)]  # fmt: skip
 
 
@@ -93,6 +100,7 @@ RULES: Mapping[str, Mapping[str, Callable[[Sequence[str]], list[Test]]]] = {
         ),
         "three-dimensions-lower-psnr": _fixed(Test((DEEP, FLAT), PSNR, sign=-1)),
     },
+    "image_quality": {"image-mode-beats-noise-mode": _fixed(Test((IMAGE, NOISE), PSNR))},
     "dice": {"segmentation-transfer": _translators},
     "sampling": {"inference-parameters": _sampling},
 }
