@@ -19,6 +19,7 @@ from spinect.methods.losses import (
 )
 from spinect.methods.networks import NetworkConfig
 from spinect.methods.one_call import OneCall
+from spinect.methods.pairs import refuse_unpaired
 from spinect.protocols import HEADS, Batch
 
 Head = Literal["ct", "classes", "centre", "offset"]
@@ -79,8 +80,10 @@ class Supervised(OneCall):
         """Yield ("network", loss), the weighted sum over the heads that the batch can teach.
 
         Raises:
-            ConfigError: The batch knows nothing that a head of this method predicts.
+            ConfigError: The batch knows nothing that a head of this method predicts, or is not
+                paired.
         """
+        refuse_unpaired(batch)
         weights = self.config.weights
         out = self._outputs(batch.condition)
         with torch.autocast(batch.condition.device.type, enabled=False):  # sums need float32
