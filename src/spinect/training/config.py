@@ -171,6 +171,13 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class FeaturesConfig(BaseModel, frozen=True, extra="forbid"):
+    """The frozen network whose features a method's loss compares."""
+
+    bundle: str  # a segmenter of CT on this training's grid, by name or folder; never the judge
+    taps: tuple[NonNegativeInt, ...] | None = None  # levels of its encoder, 0 = finest; None = all
+
+
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     """What the card of the exported bundle says beyond what the run knows by itself."""
 
@@ -197,6 +204,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     trainer: TrainerConfig
     start_from: str | None = None  # bundle whose weights the training starts from
     start_partly: bool = False  # tensors that the bundle lacks or has in another shape stay random
+    features: FeaturesConfig | None = None  # for methods whose loss gives features a weight
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="before")
