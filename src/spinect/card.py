@@ -46,6 +46,14 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     flip_average: bool = True  # mean with the left-right mirrored prediction
 
 
+class FeatureFacts(BaseModel, frozen=True, extra="forbid"):
+    """The frozen network that a loss compared images by."""
+
+    name: str  # of its bundle
+    sha256: str  # of its model.safetensors
+    taps: tuple[int, ...]  # levels of its encoder
+
+
 class TrainingFacts(BaseModel, frozen=True, extra="forbid"):
     """Where the weights come from; nothing here names a machine or a person."""
 
@@ -55,6 +63,7 @@ class TrainingFacts(BaseModel, frozen=True, extra="forbid"):
     steps: int = Field(default=0, ge=0)  # optimiser updates
     patches: int = Field(default=0, ge=0)
     hours: NonNegativeFloat = 0.0
+    features: FeatureFacts | None = None
 
 
 class Card(BaseModel, frozen=True, extra="forbid"):
@@ -168,6 +177,11 @@ def model_card(card: Card) -> str:
         "tensors": f"{card.dtype}, sha256 `{card.sha256}`",
         "licence": card.licence,
     }
+    if t.features is not None:
+        levels = ", ".join(map(str, t.features.taps))
+        rows["feature loss"] = (
+            f"frozen `{t.features.name}`, encoder levels {levels}, sha256 `{t.features.sha256}`"
+        )
     lines = [f"# {card.name}", "", card.summary, "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in rows.items()]
     sections = {"Training data": t.data, "Metrics": card.metrics}

@@ -4,9 +4,9 @@ Shapes: B batch, C channels, *S two or three spatial axes. Axes run in the order
 network never sees an affine; millimetres and orientation stay with ``geometry``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 Mode = Literal["regress", "sample", "mc"]
 Randn = Callable[[Tensor], Tensor]  # like torch.randn_like: unit normal noise of that shape
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> estimate of the clean image
+
+# (B, 1, *S), CT in [-1, 1] -> what a frozen network has of it, each (B, C, *S / stride)
+Features = Callable[[Tensor], Sequence[Tensor]]
 
 # Output channels of the networks by head. "ct" lies in [-1, 1] of the bundle's HU range; the
 # masks are logits over anatomy.CLASSES; "centre" is the logit of a body-centre heatmap;
@@ -73,6 +76,29 @@ class Method(Protocol):
     def sample(self, denoise: Denoise, like: Tensor, steps: int | None, randn: Randn) -> Tensor:
         """Run this method's sampler with any `denoise` (a tile's or a whole volume's)."""
         ...
+
+
+@runtime_checkable
+class Encoder(Method, Protocol):
+    """A method whose network has features to compare images by."""
+
+    levels: int  # of its encoder
+
+    def stages(self, condition: Tensor) -> Iterator[Tensor]:
+        """Features (B, C, *S / stride) of each level of the encoder, finest first."""
+        ...
+
+
+@runtime_checkable
+class ComparesFeatures(Protocol):
+    """A method whose loss may compare features that a frozen network has of its images.
+
+    Training hands that network in: it is no part of the method, and whatever runs a trained method
+    needs none.
+    """
+
+    wants_features: bool  # whether its loss gives them a weight
+    features: Features | None
 
 
 class Segmenter(Protocol):

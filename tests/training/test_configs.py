@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spinect.training.config import load_config
+from spinect.training.features import give_features
 from spinect.training.run import count_parameters, make_method
 
 ROOT = Path(__file__).parents[2] / "configs"
@@ -22,6 +23,8 @@ def test_config_builds_its_method(path):
     config = load_config(path).model_copy(update={"start_from": None})
     method = make_method(config)
     assert method.ndim == len(config.data.patch)
+    facts = give_features(method, config)  # the bundle that a config names is there and fits
+    assert (facts is None) == (config.features is None)
     assert all(n % method.divisor == 0 for n in config.data.patch)
     tile = config.export.preprocessing.tile[-method.ndim :]
     assert all(n % method.divisor == 0 for n in tile)

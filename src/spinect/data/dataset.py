@@ -35,8 +35,10 @@ from spinect.data.reading import Read, read_mask, read_patch
 from spinect.data.series import find_series, patients
 from spinect.data.stream import Triple
 from spinect.data.targets import targets
+from spinect.data.unpaired import Half, half_of
 from spinect.data.warp import Warp, draw_warp
 from spinect.errors import ConfigError
+from spinect.io.participants import people
 from spinect.protocols import Batch
 
 LOG = logging.getLogger(__name__)
@@ -48,16 +50,33 @@ _TRIES = 1000  # draws of a slice until one shows enough of a vertebra
 class DatasetPatches(Dataset[Batch]):
     """Patches of a dataset's patients; item i depends on (seed, i) and on the files alone.
 
+    Args:
+        folder: The dataset.
+        options: What is taken from it.
+        seed: Of all draws.
+        length: Number of items.
+        half: Of the people of the split, for unpaired data; None: all of them.
     Raises:
         ConfigError: No patient of the split, or one whose seed is reserved for testing; options
-            that contradict each other.
+            that contradict each other; one person who is to be halved.
         InputError: A patient's file is missing or unusable, or MR and truth do not share a grid;
             no pair of the split was registered; a person stands on two sides of the split.
     """
 
-    def __init__(self, folder: Path, options: DatasetOptions, seed: int, length: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: DatasetOptions,
+        seed: int,
+        length: int,
+        half: Half | None = None,
+    ) -> None:
         self.options, self.seed, self.length = options, seed, length
         names = patients(folder, options.split)
+        if half is not None:
+            person = people(folder)
+            own = half_of([[person[name] for name in names]], half)
+            names = [name for name in names if person[name] in own]
         found = find_series(folder, names, options.contrast, options.pose)
         working = Working(options.raster, options.intensity, options.spacing_mm)
         if options.cache:

@@ -1,6 +1,7 @@
 """An endless, seeded supply of training patches: subject -> scan -> patches."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 from spinect.data.augment import Scene, draw_field_of_view, view
 from spinect.data.intensity import HuRange, ct_channels, inside_field_of_view, mr_channels
 from spinect.data.targets import targets
+from spinect.data.unpaired import Half, half_of
 from spinect.errors import ConfigError
 from spinect.phantom.contrast import ct_hu, ct_scan, draw_ct, draw_mr, draw_name, mr_signal
 from spinect.phantom.fields import blur
@@ -44,8 +46,10 @@ class PatchStream(Dataset[Batch]):
         task: "translate" gives MR channels and the CT; "segment" gives CT channels.
         length: Number of items.
         hu_range: What [-1, 1] of the target stands for.
+        half: Of the people in the pools, for unpaired data; None: all of them.
     Raises:
-        ConfigError: A pool without maps, or a map whose seed is not a training seed.
+        ConfigError: A pool without maps, a map whose seed is not a training seed, or one person
+            who is to be halved.
     """
 
     def __init__(
@@ -58,9 +62,13 @@ class PatchStream(Dataset[Batch]):
         length: int = 1_000_000,
         hu_range: HuRange | None = None,
         scans: int = 1,
+        half: Half | None = None,
     ) -> None:
         self.pools = [training_maps(Path(folder)) for folder in pools]
         weights = np.array(list(pools.values()), np.float64)
+        if half is not None:
+            self.pools = _one_half(self.pools, half)
+            weights *= [bool(pool) for pool in self.pools]  # one of a single person may be empty
         if len(weights) == 0 or weights.min() < 0 or weights.sum() <= 0:
             raise ConfigError(f"a stream needs pools of positive weight, not {dict(pools)}")
         self.weights = weights / weights.sum()
@@ -140,6 +148,22 @@ def training_maps(folder: Path) -> list[Path]:
                 "validation; build a training pool of smaller seeds"
             )
     return found
+
+
+def _one_half(pools: list[list[Path]], half: Half) -> list[list[Path]]:
+    """Of each pool the maps of one half of the people."""
+    people = [{path: _person(path) for path in pool} for pool in pools]
+    kept = half_of((pool.values() for pool in people), half)
+    return [[path for path, name in pool.items() if name in kept] for pool in people]
+
+
+def _person(path: Path) -> str:
+    """Whose map it is; "NAME-0", "NAME-1" are variations of one real person."""
+    subject = json.loads((path / "map.json").read_text())["subject"]
+    source: str = subject.get("source", "phantom")
+    if source == "phantom":
+        return f"phantom {subject['seed']}"
+    return re.sub(r"-\d+$", "", source.partition(":")[2])
 
 
 def draw_patches(scene: Scene, patch: Triple, count: int, rng: np.random.Generator) -> list[Triple]:

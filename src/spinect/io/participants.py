@@ -75,6 +75,16 @@ def two_sides(rows: Iterable[Row], scans: Mapping[str, Iterable[Row]]) -> list[T
     ]
 
 
+def people(folder: Path) -> dict[str, str]:
+    """participant_id -> person: its `patient_id` where that column is filled, else itself.
+
+    Raises:
+        InputError: No usable participants.tsv.
+    """
+    rows = read_rows(folder / "participants.tsv", ("participant_id",))
+    return {row["participant_id"]: row.get("patient_id") or row["participant_id"] for row in rows}
+
+
 def read_scans(folder: Path, names: Iterable[str]) -> dict[str, list[dict[str, str]]]:
     """participant_id -> rows of ``sub-X/sub-X_scans.tsv``, for those that have one."""
     paths = {name: folder / name / f"{name}_scans.tsv" for name in names}

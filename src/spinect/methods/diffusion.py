@@ -20,6 +20,7 @@ from spinect.diffusion.denoiser import SCALINGS, Denoiser, Predicts
 from spinect.diffusion.sample import SAMPLERS, SamplerName
 from spinect.errors import BundleError, ConfigError
 from spinect.methods.networks import NetworkConfig
+from spinect.methods.pairs import refuse_unpaired
 from spinect.methods.registry import register
 from spinect.protocols import Batch, Denoise, Mode, Randn
 
@@ -95,10 +96,11 @@ class Diffusion(nn.Module):
         """Yield ("network", loss): squared error of F, which is that of x0 over c_out squared.
 
         Raises:
-            ConfigError: The batch has no CT.
+            ConfigError: The batch has no CT, or is not paired.
 
         Source: arXiv 2206.00364, eq. 8, with the weight that makes the target's variance 1.
         """
+        refuse_unpaired(batch)
         if batch.target is None:
             raise ConfigError("a training batch holds no CT; diffusion learns from paired CTs only")
         count = batch.target.shape[0]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spinect.errors import ConfigError
 from spinect.methods.losses import l1_loss
 from spinect.methods.one_call import OneCall
+from spinect.methods.pairs import refuse_unpaired
 from spinect.methods.registry import register
 from spinect.protocols import Batch
 
@@ -84,8 +85,9 @@ class Lookup(OneCall):
         """Yield ("network", loss): mean absolute error, weighted near bone.
 
         Raises:
-            ConfigError: The batch has no CT.
+            ConfigError: The batch has no CT, or is not paired.
         """
+        refuse_unpaired(batch)
         if batch.target is None:
             raise ConfigError("a training batch holds no CT; a lookup learns from paired CTs only")
         weight = batch.inside

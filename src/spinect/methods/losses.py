@@ -35,6 +35,7 @@ class LossWeights(BaseModel, frozen=True, extra="forbid"):
     classes: NonNegativeFloat = 1.0  # soft Dice loss plus cross-entropy in nat
     centre: NonNegativeFloat = 0.1  # cross-entropy of the heatmap of body centres, nat
     offset: NonNegativeFloat = 0.05  # mean absolute error of the vector to the body centre
+    features: NonNegativeFloat = 0.0  # difference of a frozen network's features of both CTs
     peak: NonNegativeFloat = 50.0  # extra weight of a heatmap voxel of value 1; peaks are rare
 
 

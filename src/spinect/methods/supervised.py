@@ -1,14 +1,16 @@
 """What the methods that answer in one call share: heads on one U-Net, and their losses."""
 
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, PositiveInt, field_validator
+from pydantic import BaseModel, PositiveInt, field_validator, model_validator
 from torch import Tensor
 
 from spinect.errors import ConfigError
+from spinect.methods.features import feature_loss
+from spinect.methods.gan import known
 from spinect.methods.losses import (
     LossWeights,
     centre_loss,
@@ -19,7 +21,8 @@ from spinect.methods.losses import (
 )
 from spinect.methods.networks import NetworkConfig
 from spinect.methods.one_call import OneCall
-from spinect.protocols import HEADS, Batch
+from spinect.methods.pairs import refuse_unpaired
+from spinect.protocols import HEADS, Batch, Features
 
 Head = Literal["ct", "classes", "centre", "offset"]
 COARSE: tuple[Head, ...] = ("centre", "offset")  # smooth, so predicted on the body's cells
@@ -40,6 +43,12 @@ class SupervisedConfig(BaseModel, frozen=True, extra="forbid"):
         if not heads or len(set(heads)) < len(heads):
             raise ValueError(f"heads must be some of {', '.join(HEADS)}, each at most once")
         return tuple(sorted(heads, key=list(HEADS).index))
+
+    @model_validator(mode="after")
+    def _compares_a_ct(self) -> Self:
+        if self.weights.features > 0 and "ct" not in self.heads:
+            raise ValueError("weights.features compares CTs: it needs the head ct, or must be 0")
+        return self
 
 
 class Supervised(OneCall):
@@ -64,7 +73,14 @@ class Supervised(OneCall):
             config.ndim, config.in_channels, fine, coarse, precise="ct" in config.heads
         )
         self.divisor = self.network.divisor
+        self.levels = len(config.network.channels)
+        self.wants_features = config.weights.features > 0
+        self.features: Features | None = None  # of a frozen network, handed in by training
         self.terms: dict[str, Tensor] = {}
+
+    def stages(self, condition: Tensor) -> Iterator[Tensor]:
+        """Features (B, C, *S / stride) of each level of the encoder, finest first."""
+        return self.network.stages(condition)
 
     def _outputs(self, condition: Tensor) -> dict[str, Tensor]:
         """Output by head; those in COARSE on cells, the others on voxels."""
@@ -79,12 +95,17 @@ class Supervised(OneCall):
         """Yield ("network", loss), the weighted sum over the heads that the batch can teach.
 
         Raises:
-            ConfigError: The batch knows nothing that a head of this method predicts.
+            ConfigError: The batch knows nothing that a head of this method predicts, or is not
+                paired; features have a weight and nobody gave a network that has some.
         """
+        refuse_unpaired(batch)
         weights = self.config.weights
         out = self._outputs(batch.condition)
+        seen = self._seen(out, batch)
         with torch.autocast(batch.condition.device.type, enabled=False):  # sums need float32
             terms = _terms(out, batch, weights)
+            if seen is not None:
+                terms["features"] = weights.features, feature_loss(*seen, batch.inside)
         if not terms:
             raise ConfigError(
                 f"a training batch holds none of {', '.join(self.heads)}; "
@@ -92,6 +113,22 @@ class Supervised(OneCall):
             )
         self.terms = {name: term.detach() for name, (_, term) in terms.items()}
         yield "network", torch.stack([weight * term for weight, term in terms.values()]).sum()
+
+    def _seen(
+        self, out: dict[str, Tensor], batch: Batch
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]] | None:
+        """Features of the synthetic and of the true CT, both air outside the field of view."""
+        if not self.wants_features or batch.target is None:
+            return None
+        if self.features is None:
+            raise ConfigError(
+                f"weights.features is {self.config.weights.features:g}, but no frozen network was "
+                "given: set features: {bundle: vertebrae} in the run's config"
+            )
+        made = self.features(known(out["ct"].float(), batch.inside))
+        with torch.no_grad():
+            true = self.features(known(batch.target, batch.inside))
+        return made, true
 
     def predict(self, condition: Tensor) -> Tensor:
         """(B, in_channels, *S) to (B, sum of HEADS, *S), float32, heads in order."""

@@ -1,6 +1,6 @@
 """One residual-encoder U-Net for two and three axes, with a coarse body and a thin fine head."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
@@ -119,15 +119,7 @@ class UNet(nn.Module):
             fine (B, fine, *S) and coarse (B, coarse, *S / stem) or None.
         """
         embedding = self.embed(level) if self.embed is not None and level is not None else None
-        cells = self.entry(space_to_depth(x, self.stem) if self.stem > 1 else x)
-        cells = cells if self.settle is None else F.silu(cells)
-        skips = []
-        for index, stage in enumerate(self.encoder):
-            for block in stage:  # type: ignore[attr-defined]
-                cells = block(cells, embedding)
-            if index < len(self.down):
-                skips.append(cells)
-                cells = self.down[index](cells)
+        *skips, cells = self._encode(x, embedding)
         for index in reversed(range(len(self.up))):
             risen = F.interpolate(self.up[index](cells), scale_factor=2.0, mode="nearest")
             cells = risen + self.skip[index](skips.pop())
@@ -137,6 +129,20 @@ class UNet(nn.Module):
             cells = self.settle(cells)
         coarse = self.coarse(cells) if self.coarse is not None else None
         return self._fine(cells, x), coarse
+
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """Features (B, C, *S / (stem * 2**i)) of each encoder level i, finest first; x as above."""
+        return self._encode(x, None)
+
+    def _encode(self, x: Tensor, embedding: Tensor | None) -> Iterator[Tensor]:
+        cells = self.entry(space_to_depth(x, self.stem) if self.stem > 1 else x)
+        cells = cells if self.settle is None else F.silu(cells)
+        for index, stage in enumerate(self.encoder):
+            if index:
+                cells = self.down[index - 1](cells)
+            for block in stage:  # type: ignore[attr-defined]
+                cells = block(cells, embedding)
+            yield cells
 
     def _fine(self, cells: Tensor, x: Tensor) -> Tensor:
         voxels = self.expand(cells)

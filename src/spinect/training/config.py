@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -34,6 +34,7 @@ class _Patches(BaseModel, frozen=True, extra="forbid"):
     """What all sources of patches have in common."""
 
     task: Literal["translate", "segment"] = "translate"  # MR and its CT, or CT and its masks
+    paired: bool = True  # false: half of the patients give the MR, the other half the CT
     patch: Patch = (96, 96, 96)
     scans: PositiveInt = 1  # scans in one micro-batch, each of a contrast of its own
     patches_per_scan: PositiveInt = 2  # patches of each of them
@@ -44,6 +45,12 @@ class _Patches(BaseModel, frozen=True, extra="forbid"):
     def patches_per_item(self) -> int:
         """Size of one micro-batch."""
         return self.scans * self.patches_per_scan
+
+    @model_validator(mode="after")
+    def _masks_are_paired(self) -> Self:
+        if self.task == "segment" and not self.paired:
+            raise ValueError("task segment learns the masks of its own CT: set paired to true")
+        return self
 
 
 class PhantomData(_Patches, frozen=True, extra="forbid"):
@@ -164,6 +171,13 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class FeaturesConfig(BaseModel, frozen=True, extra="forbid"):
+    """The frozen network whose features a method's loss compares."""
+
+    bundle: str  # a segmenter of CT on this training's grid, by name or folder; never the judge
+    taps: tuple[NonNegativeInt, ...] | None = None  # levels of its encoder, 0 = finest; None = all
+
+
 class ExportConfig(BaseModel, frozen=True, extra="forbid"):
     """What the card of the exported bundle says beyond what the run knows by itself."""
 
@@ -190,6 +204,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     trainer: TrainerConfig
     start_from: str | None = None  # bundle whose weights the training starts from
     start_partly: bool = False  # tensors that the bundle lacks or has in another shape stay random
+    features: FeaturesConfig | None = None  # for methods whose loss gives features a weight
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="before")

@@ -6,6 +6,7 @@
       config.yaml            resolved; earlier versions as config.until-UPDATE.yaml
       environment.json       versions and machine of every start
       data.json              fingerprint of the training data
+      features.json          the frozen network of a feature loss, where there is one
       log.csv                one row per `log_every` updates
       tensorboard/           the same for TensorBoard
       previews/              update-NNNNNNN.png

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from spinect.data.dataset import DatasetPatches
 from spinect.data.intensity import HuRange
 from spinect.data.stream import PatchStream
+from spinect.data.unpaired import Half, UnpairedBatches
 from spinect.phantom.pool import build
 from spinect.protocols import Batch
 from spinect.training.config import (
@@ -26,11 +27,13 @@ from spinect.training.config import (
     PoolData,
     RunConfig,
 )
+from spinect.training.optim import draw_seed
 from spinect.training.parse import resolve_path
 
 LOG = logging.getLogger(__name__)
 
 UNBOUNDED = 2**31 - 1  # updates of a run that ends by the clock
+_OTHER_DRAWS = 2  # second word of the seed that unpaired CTs are drawn with
 
 
 class StepSampler:
@@ -74,39 +77,49 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
     """The map-style source of micro-batches that the config names.
 
     Raises:
-        ConfigError: An environment variable in a data root is not set.
+        ConfigError: An environment variable in a data root is not set, or unpaired data of one
+            patient.
         InputError: A folder is missing or holds nothing usable.
     """
     data = config.data
+    stream: Dataset[Batch]
+    if data.paired:
+        stream = _source(config, config.seed)
+    else:
+        other = draw_seed(config.seed, _OTHER_DRAWS)
+        stream = UnpairedBatches(_source(config, config.seed, "mr"), _source(config, other, "ct"))
+    return SagittalSlices(stream) if len(data.patch) == 2 else stream
+
+
+def _source(config: RunConfig, seed: int, half: Half | None = None) -> "Dataset[Batch]":
+    """Paired items with three axes, of all patients or of one half of them."""
+    data = config.data
     updates = config.trainer.max_steps or UNBOUNDED
     length = updates * config.trainer.accumulate * config.trainer.devices
-    flat = len(data.patch) == 2
-    first, second, third = (1, *data.patch) if flat else data.patch
+    first, second, third = (1, *data.patch) if len(data.patch) == 2 else data.patch
     patch = (first, second, third)
     hu_range = HuRange(
         low=config.export.preprocessing.hu_low, high=config.export.preprocessing.hu_high
     )
-    stream: Dataset[Batch]
     if isinstance(data, DatasetData):
         options = data.options(hu_range)
-        stream = DatasetPatches(resolve_path(data.folder), options, config.seed, length)
-    else:
-        if isinstance(data, PhantomData):
-            seeds = range(data.seed, data.seed + data.subjects)
-            for root in data_roots(data):
-                LOG.info("%d phantoms in %s; those that are missing are built", len(seeds), root)
-                build(root, seeds, data.region, max(1, data.workers))
-        stream = PatchStream(
-            pools=data_roots(data),
-            seed=config.seed,
-            patch=patch,
-            patches_per_scan=data.patches_per_scan,
-            scans=data.scans,
-            task=data.task,
-            length=length,
-            hu_range=hu_range,
-        )
-    return SagittalSlices(stream) if flat else stream
+        return DatasetPatches(resolve_path(data.folder), options, seed, length, half)
+    if isinstance(data, PhantomData):
+        seeds = range(data.seed, data.seed + data.subjects)
+        for root in data_roots(data):
+            LOG.info("%d phantoms in %s; those that are missing are built", len(seeds), root)
+            build(root, seeds, data.region, max(1, data.workers))
+    return PatchStream(
+        pools=data_roots(data),
+        seed=seed,
+        patch=patch,
+        patches_per_scan=data.patches_per_scan,
+        scans=data.scans,
+        task=data.task,
+        length=length,
+        hu_range=hu_range,
+        half=half,
+    )
 
 
 def data_roots(data: PhantomData | PoolData | DatasetData) -> dict[Path, float]:

@@ -81,7 +81,8 @@ def _panels(batch: Batch, heads: dict[str, Tensor], row: int) -> list[Panel]:
     images: list[tuple[str, Tensor | None]] = [("condition", batch.condition[row, 0])]
     if "ct" in heads:
         images += [("CT", heads["ct"][row, 0])]
-    images += [("CT truth", batch.target[row, 0] if batch.target is not None else None)]
+    other = "CT truth" if batch.target_inside is None else "CT of others"
+    images += [(other, batch.target[row, 0] if batch.target is not None else None)]
     if "classes" in heads:
         images += [("classes", heads["classes"][row].argmax(0))]
         known = None if batch.classes is None else batch.classes[row].clamp(max=len(CLASSES))

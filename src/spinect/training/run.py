@@ -22,6 +22,7 @@ from spinect.methods.registry import build
 from spinect.protocols import Method
 from spinect.training.adapter import MethodAdapter
 from spinect.training.config import DatasetData, RunConfig, load_config
+from spinect.training.features import give_features, note_features, noted_features
 from spinect.training.folder import RunFolder, write_text
 from spinect.training.keeper import Keeper
 from spinect.training.loader import data_roots, make_loader, make_stream
@@ -49,6 +50,7 @@ def train(config: RunConfig, run_folder: Path) -> Path:
     method = make_method(config)
     _refuse_thin_patches(config, method)
     _refuse_other_channels(config, method)
+    features = give_features(method, config)
     folder = RunFolder(run_folder)
     rank = int(os.environ.get("LOCAL_RANK", "0"))  # set for the further processes of ddp
     first = rank == 0  # the others only read
@@ -59,6 +61,7 @@ def train(config: RunConfig, run_folder: Path) -> Path:
         return run_folder
     stream = make_stream(config)
     if first:
+        note_features(run_folder, features)
         facts = data_fingerprint(config)
         write_text(run_folder / "data.json", json.dumps(facts, indent=2) + "\n")
     adapter = MethodAdapter(method, config, state)
@@ -180,6 +183,7 @@ def export(
             steps=updates,
             patches=samples * config.data.patches_per_item,
             hours=round(float(state["minutes"]) / 60, 3),
+            features=noted_features(run_folder),
         ),
         metrics=dict(metrics or {}),
         licence=about.licence,
