@@ -1,12 +1,23 @@
 """The networks that a user may name under "method": their shape, in the same words everywhere."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Discriminator, Field, NonNegativeInt, PositiveInt, Tag
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 from spinect.nets.blocks import Norm
+from spinect.nets.critic import CriticNorm, PatchCritic
+from spinect.nets.double_conv_unet import DoubleConvUNet
 from spinect.nets.resnet import ResnetGenerator
 from spinect.nets.sa_unet import SAUNet, Skips
+from spinect.nets.skip_unet import SkipUNet
 from spinect.nets.unet import UNet, channels_last
 
 
@@ -45,6 +56,10 @@ class SAUNetConfig(BaseModel, frozen=True, extra="forbid"):
         shape = self.model_dump(exclude={"kind"})
         return SAUNet(ndim, in_channels, out_channels, **shape, time=time, tanh=tanh)
 
+    def build_generator(self, ndim: int, in_channels: int) -> SAUNet:
+        """A freshly initialised network that makes a CT in one call."""
+        return self.build(ndim, in_channels, 1, time=False, tanh=True)
+
 
 class ResnetConfig(BaseModel, frozen=True, extra="forbid"):
     """The residual generator of CycleGAN and CUT."""
@@ -59,6 +74,58 @@ class ResnetConfig(BaseModel, frozen=True, extra="forbid"):
         """A freshly initialised network."""
         return ResnetGenerator(ndim, in_channels, out_channels, **self.model_dump(exclude={"kind"}))
 
+    def build_generator(self, ndim: int, in_channels: int) -> ResnetGenerator:
+        """A freshly initialised network that makes a CT in one call."""
+        return self.build(ndim, in_channels, 1)
+
+
+class SkipUNetConfig(BaseModel, frozen=True, extra="forbid"):
+    """The U-Net of the original pix2pix."""
+
+    kind: Literal["skip_unet"] = "skip_unet"
+    width: PositiveInt = 64  # features of the first level
+    depth: PositiveInt = Field(8, ge=2)  # levels; sizes must be multiples of 2**depth
+    norm: CriticNorm = "instance"
+    dropout: float = Field(0.0, ge=0, lt=1)  # in training, on the coarse levels; 0.5 in the paper
+
+    @model_validator(mode="after")
+    def _has_levels_to_drop(self) -> Self:
+        if self.dropout and self.depth < 6:
+            raise ValueError(f"dropout lies on levels 5 and deeper: depth {self.depth} has none")
+        return self
+
+    def build_generator(self, ndim: int, in_channels: int) -> SkipUNet:
+        """A freshly initialised network that makes a CT in one call."""
+        return SkipUNet(ndim, in_channels, 1, **self.model_dump(exclude={"kind"}))
+
+
+class DoubleConvUNetConfig(BaseModel, frozen=True, extra="forbid"):
+    """The wide U-Net of Graf et al. 2023 for pix2pix."""
+
+    kind: Literal["double_conv_unet"]
+    width: PositiveInt = Field(64, multiple_of=2)  # features of the finest level
+    levels: PositiveInt = 6  # changes of size; sizes must be multiples of 4 * 2**levels
+    dropout: float = Field(0.2, ge=0, lt=1)  # in training, on the way up; 0.5 in the bridge
+
+    def build_generator(self, ndim: int, in_channels: int) -> DoubleConvUNet:
+        """A freshly initialised network that makes a CT in one call."""
+        return DoubleConvUNet(ndim, in_channels, 1, **self.model_dump(exclude={"kind"}))
+
+
+class CriticConfig(BaseModel, frozen=True, extra="forbid"):
+    """The critic of patches; 70 voxels wide as it stands."""
+
+    width: PositiveInt = 64  # features of the first layer
+    halvings: PositiveInt = 3  # layers that halve the size
+    wide: bool = True  # one more layer, which keeps the size
+    norm: CriticNorm = "instance"
+    filtered: bool = False  # low-pass filters halve the size
+    averaged: bool = False  # one score for the whole image
+
+    def build(self, ndim: int, in_channels: int) -> PatchCritic:
+        """A freshly initialised critic."""
+        return PatchCritic(ndim, in_channels, **self.model_dump())
+
 
 def _kind(raw: Any) -> str:
     """Configs older than the choice say no kind."""
@@ -70,3 +137,11 @@ DenoiserNetwork = Annotated[
     Annotated[NetworkConfig, Tag("residual")] | Annotated[SAUNetConfig, Tag("sa_unet")],
     Discriminator(_kind),
 ]
+
+# What makes a CT in one call: `build_generator(ndim, in_channels)` gives a network with one output
+# channel in [-1, 1], `divisor` and `stages`.
+GeneratorNetwork = Annotated[
+    SAUNetConfig | ResnetConfig | SkipUNetConfig | DoubleConvUNetConfig,
+    Field(discriminator="kind"),
+]
+Generator = SAUNet | ResnetGenerator | SkipUNet | DoubleConvUNet
