@@ -44,7 +44,7 @@ class CutConfig(BaseModel, frozen=True, extra="forbid"):
     features: PositiveInt = 256  # length of the vectors that are compared
     patches: PositiveInt = 256  # places per tap and image
     temperature: PositiveFloat = TEMPERATURE  # that cosines are divided by
-    gan: GanLoss = "lsgan"
+    gan_loss: GanLoss = "lsgan"
     gan_weight: NonNegativeFloat = 1.0
     nce_weight: NonNegativeFloat = 1.0
     identity: bool = True  # half of the contrast: a CT that goes in should come out
@@ -148,12 +148,12 @@ class Cut(OneCall):
 
     def _critic_loss(self, done: _Translated) -> Tensor:
         fake = done.made[: len(done.real)].detach()
-        return critic_loss(self.critic(done.real), self.critic(fake), self.config.gan)
+        return critic_loss(self.critic(done.real), self.critic(fake), self.config.gan_loss)
 
     def _generator_loss(self, done: _Translated) -> Tensor:
         config, count = self.config, len(done.real)
         with frozen(self.critic):
-            gan = score_loss(self.critic(done.made[:count]), True, config.gan)
+            gan = score_loss(self.critic(done.made[:count]), True, config.gan_loss)
         each = self._contrast(done)
         terms = {"gan": gan, "nce": each[:count].mean()}
         if config.identity:
