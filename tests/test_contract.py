@@ -22,6 +22,11 @@ SMALL = {
         "patches": 16,
     },
     "diffusion": {"network": RESIDUAL},
+    "pix2pix": {
+        "generator": {"kind": "skip_unet", "width": 4, "depth": 3},
+        "critic": {"width": 4, "halvings": 2, "wide": False},
+        "ssim": 10.0,
+    },
     "regression": {"network": RESIDUAL},
     "segmentation": {"network": RESIDUAL},
 }

@@ -257,6 +257,14 @@ def test_a_batch_without_ct_is_refused():
         next(made().losses(dataclasses.replace(unpaired(), target=None)))
 
 
+def test_sizes_that_do_not_fit_are_refused():
+    """Not multiples of the generator's, or too small for the critic."""
+    with pytest.raises(ConfigError, match="multiples of 2"):
+        next(made().losses(unpaired(size=(15, 12))))
+    with pytest.raises(ConfigError, match="at least 16"):
+        next(made(critic={"width": 8, "halvings": 3, "wide": False}).losses(unpaired()))
+
+
 def test_xavier_weights_have_their_spread():
     """Standard deviation gain sqrt(2 / (inputs + outputs)), no bias."""
     torch.manual_seed(0)

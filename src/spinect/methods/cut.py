@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spinect.errors import ConfigError
 from spinect.methods.gan import (
     GanLoss,
+    check_sizes,
     critic_loss,
     frozen,
     init_normal,
@@ -114,7 +115,7 @@ class Cut(OneCall):
         holds "gan", "nce" and, where it is on, "identity", before weighting.
 
         Raises:
-            ConfigError: The batch has no CT.
+            ConfigError: The batch has no CT, or its size does not fit.
 
         Source: arXiv 2007.15651, eq. 5.
         """
@@ -126,7 +127,12 @@ class Cut(OneCall):
             yield part, loss
 
     def predict(self, condition: Tensor) -> Tensor:
-        """(B, in_channels, *S) to (B, 1, *S), float32, by the generator's network alone."""
+        """(B, in_channels, *S) to (B, 1, *S), float32, by the generator's network alone.
+
+        Raises:
+            ConfigError: Sizes that are no multiples of `divisor`.
+        """
+        check_sizes(condition, self.divisor)
         ct: Tensor = self.generator.network(condition)
         return ct.float()
 
@@ -136,6 +142,7 @@ class Cut(OneCall):
                 "a training batch holds no CT; cut learns from MR and CT, of any patients: "
                 "give the data source a target"
             )
+        check_sizes(batch.condition, self.divisor, self.critic.smallest)
         sources, inside = batch.condition, batch.inside
         real = known(batch.target, inside_target(batch))
         if self.config.identity:

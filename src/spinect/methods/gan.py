@@ -1,4 +1,4 @@
-"""What adversarial methods share: losses on scores, masks, frozen critics, initial weights."""
+"""What adversarial methods share: losses on scores, masks, pools, sizes, critics, weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spinect.errors import ConfigError
 from spinect.protocols import Batch
 
 GanLoss = Literal["lsgan", "vanilla"]
@@ -40,6 +41,76 @@ def known(image: Tensor, inside: Tensor) -> Tensor:
 def inside_target(batch: Batch) -> Tensor:
     """Where the CT of a batch is known, (B, 1, *S), whether or not it belongs to the MR."""
     return batch.inside if batch.target_inside is None else batch.target_inside
+
+
+def check_sizes(images: Tensor, divisor: int, least: int = 1) -> None:
+    """Refuse images (B, C, *S) that a network cannot take.
+
+    Args:
+        divisor: Every size must be a multiple of it.
+        least: The smallest size, as of a critic.
+    Raises:
+        ConfigError: With the sizes and what they should be.
+    """
+    sizes = tuple(images.shape[2:])
+    shown = " x ".join(map(str, sizes))
+    if any(size % divisor for size in sizes):
+        raise ConfigError(
+            f"the network takes sizes that are multiples of {divisor} voxels, not {shown}: "
+            "change the patch, or the number of the network's levels"
+        )
+    if min(sizes) < least:
+        raise ConfigError(
+            f"the losses take at least {least} voxels along each axis, not {shown}: "
+            "make the patch larger, or the critic's halvings fewer"
+        )
+
+
+class ImagePool(nn.Module):
+    """A history of fakes for the critic: half of what it returns is older than what it got.
+
+    Until the pool is full it stores what it gets. From then on each image is, with probability
+    0.5, exchanged for a stored one. Draws come from torch's global generator. In training its
+    images are part of the state, so that a resumed training goes on exactly; under DDP each
+    process has its own and the first one's is kept.
+
+    Source: Shrivastava et al., arXiv 1612.07828, sec. 2.3, as Zhu et al., arXiv 1703.10593.
+
+    Args:
+        size: Images that it stores.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, *S) to the same, float32, without a graph."""
+        return torch.stack([self._exchanged(image) for image in images.detach().float()])
+
+    def _exchanged(self, image: Tensor) -> Tensor:
+        if len(self.images) < self.size:
+            self.images.append(image.clone())
+            return image
+        if float(torch.rand(())) < 0.5:
+            return image
+        place = int(torch.randint(self.size, ()))
+        old, self.images[place] = self.images[place], image.clone()
+        return old.to(image.device)
+
+    def get_extra_state(self) -> Tensor:
+        """The images, (N, C, *S), as int32 bits: moving averages take floats for weights.
+
+        Nothing in evaluation, where nobody asks the pool: bundles are free of it.
+        """
+        if not (self.training and self.images):
+            return torch.empty(0, dtype=torch.int32)
+        return torch.stack(self.images).view(torch.int32)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of `get_extra_state`."""
+        self.images = [image.clone() for image in state.view(torch.float32)]
 
 
 @contextmanager

@@ -84,9 +84,9 @@ class SkipUNetConfig(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["skip_unet"] = "skip_unet"
     width: PositiveInt = 64  # features of the first level
-    depth: PositiveInt = Field(8, ge=2)  # levels; sizes must be multiples of 2**depth
+    depth: Annotated[int, Field(ge=2)] = 8  # levels; sizes must be multiples of 2**depth
     norm: CriticNorm = "instance"
-    dropout: float = Field(0.0, ge=0, lt=1)  # in training, on the coarse levels; 0.5 in the paper
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in training, coarse levels; paper: 0.5
 
     @model_validator(mode="after")
     def _has_levels_to_drop(self) -> Self:
@@ -103,9 +103,11 @@ class DoubleConvUNetConfig(BaseModel, frozen=True, extra="forbid"):
     """The wide U-Net of Graf et al. 2023 for pix2pix."""
 
     kind: Literal["double_conv_unet"]
-    width: PositiveInt = Field(64, multiple_of=2)  # features of the finest level
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = 64  # features of the finest level
     levels: PositiveInt = 6  # changes of size; sizes must be multiples of 4 * 2**levels
-    dropout: float = Field(0.2, ge=0, lt=1)  # in training, on the way up; 0.5 in the bridge
+    dropout: Annotated[float, Field(ge=0, lt=1)] = (
+        0.2  # in training, on the way up; 0.5 in the bridge
+    )
 
     def build_generator(self, ndim: int, in_channels: int) -> DoubleConvUNet:
         """A freshly initialised network that makes a CT in one call."""

@@ -44,6 +44,7 @@ class PatchCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.averaged = averaged
+        self.smallest = (2 + wide) << halvings  # size that leaves one score
         features = [in_channels, *(width * min(2**i, _MOST) for i in range(halvings + wide))]
         layers: list[nn.Module] = []
         for index, (a, b) in enumerate(pairwise(features)):
