@@ -14,6 +14,13 @@ from spinect.protocols import HEADS, Batch
 # Networks small enough for a test, where the default is not.
 RESIDUAL = {"channels": (8, 12), "blocks": (1, 1), "decoder_blocks": (1,), "head": 8}
 SMALL = {
+    "cut": {
+        "generator": {"kind": "resnet", "width": 8, "halvings": 1, "blocks": 2, "filtered": False},
+        "critic": {"width": 8, "halvings": 1, "wide": False},
+        "taps": (0, 4, 8),
+        "features": 16,
+        "patches": 16,
+    },
     "diffusion": {"network": RESIDUAL},
     "pix2pix": {
         "generator": {"kind": "skip_unet", "width": 4, "depth": 3},

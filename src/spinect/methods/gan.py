@@ -1,6 +1,6 @@
 """What adversarial methods share: losses on scores, masks, pools, sizes, critics, weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
@@ -132,6 +132,21 @@ def init_normal(module: nn.Module, std: float = 0.02, *, zero_bias: bool = True)
     Args:
         zero_bias: Also set their biases to 0; Graf et al. 2023 leave torch's.
     """
+    _initialise(module, lambda weight: nn.init.normal_(weight, 0.0, std), std, zero_bias)
+
+
+def init_xavier(module: nn.Module, gain: float = 0.02) -> None:
+    """Weights ~ N(0, gain**2 2 / (inputs + outputs)), biases 0; the published code of CUT.
+
+    Source: Glorot and Bengio, AISTATS 2010, eq. 16, drawn from a normal distribution.
+    """
+    _initialise(module, lambda weight: nn.init.xavier_normal_(weight, gain), gain, True)
+
+
+def _initialise(
+    module: nn.Module, draw: Callable[[Tensor], object], std: float, zero_bias: bool
+) -> None:
+    """`draw` for weights of rank 2 and more; those of batch norm ~ N(1, std)."""
     for part in module.modules():
         weight = getattr(part, "weight", None)
         if not isinstance(weight, nn.Parameter):
@@ -139,7 +154,7 @@ def init_normal(module: nn.Module, std: float = 0.02, *, zero_bias: bool = True)
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
             nn.init.normal_(weight, 1.0, std)
         elif weight.ndim > 1:
-            nn.init.normal_(weight, 0.0, std)
+            draw(weight)
             bias = getattr(part, "bias", None)
             if zero_bias and isinstance(bias, nn.Parameter):
                 nn.init.zeros_(bias)
