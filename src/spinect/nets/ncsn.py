@@ -147,7 +147,8 @@ class _Piece(nn.Module):
 
     def forward(self, x: Tensor, told: Tensor, styled: Tensor) -> Tensor:
         h: Tensor = self.block(x, told, styled)
-        return h if self.attend is None else self.attend(h)
+        y: Tensor = h if self.attend is None else self.attend(h)
+        return y
 
 
 class StyledBlock(nn.Module):

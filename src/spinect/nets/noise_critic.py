@@ -34,9 +34,7 @@ class NoiseCritic(nn.Module):
         halvings: Blocks that halve the size.
     """
 
-    def __init__(
-        self, ndim: int, in_channels: int, *, width: int = 64, halvings: int = 6
-    ) -> None:
+    def __init__(self, ndim: int, in_channels: int, *, width: int = 64, halvings: int = 6) -> None:
         super().__init__()
         self.smallest = 2**halvings
         features = [width * min(2 ** (i + 1), _MOST) for i in range(halvings + 1)]
