@@ -113,7 +113,7 @@ class NCSN(nn.Module):
         Returns:
             (B, out_channels, *S) in [-1, 1].
         """
-        told = self.time(sinusoids(step, self.width))
+        told = self.time(sinusoids(step, self.width).to(x))
         style = style * (style.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
         styled = self.mapping(style)
         h = self.stem(x)

@@ -62,12 +62,12 @@ class NoiseCritic(nn.Module):
                 f"the critic of noise halves a patch until {self.smallest} voxels are one, but "
                 f"the patch has {size}: take larger patches or fewer halvings of the critic"
             )
-        told = self.time(sinusoids(step, _TOLD))
+        told = self.time(sinusoids(step, _TOLD).to(x))
         h = self.first(x)
         for block in self.blocks:
             h = block(h, told)
         h = F.leaky_relu(self.last(_with_spread(h)), _SLOPE)
-        scores: Tensor = self.score(h.float().flatten(2).sum(dim=2))
+        scores: Tensor = self.score(h.flatten(2).sum(dim=2))
         return scores
 
 
@@ -105,7 +105,8 @@ def _with_spread(x: Tensor) -> Tensor:
     """
     count = len(x)
     group = next(n for n in range(_LARGEST_GROUP, 0, -1) if count % n == 0)
-    apart = x.float().reshape(group, count // group, -1)
+    exact = torch.promote_types(x.dtype, torch.float32)
+    apart = x.to(exact).reshape(group, count // group, -1)
     spread = (apart.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=1)
     each = spread.repeat(group).reshape(count, *[1] * (x.ndim - 1))
     return torch.cat([x, each.to(x.dtype).expand(count, 1, *x.shape[2:])], dim=1)
