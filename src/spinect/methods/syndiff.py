@@ -221,7 +221,8 @@ class SynDiff(nn.Module):
     def _noise_critic(self, name: str, side: Side, due: bool) -> Terms:
         """Neighbours on the chain against made ones; the penalty, where it is due."""
         step = self.chain.draw_steps(len(side.image), side.image.device)
-        real, noisier = self.chain.pair(side.image, step)
+        near, noisier = self.chain.pair(side.image, step)
+        real = self.chain.scaled(near, step)
         with torch.no_grad():
             _, fake = self._step(name, side, self._translated(name, side), noisier, step)
         terms = {
@@ -271,10 +272,10 @@ class SynDiff(nn.Module):
     def _step(
         self, name: str, side: Side, source: Tensor, noisier: Tensor, step: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The image that a generator makes of x_{k+1}, and the x_k that follows from it."""
+        """The image that a generator makes of x_{k+1}; the x_k that follows, as DDPM scales it."""
         style = torch.randn(len(step), self.config.generator.style, device=step.device)
         x0 = known(self._denoised(name, noisier, source, step, style), side.inside)
-        return x0, self.chain.posterior(x0, noisier, step)
+        return x0, self.chain.scaled(self.chain.posterior(x0, noisier, step), step)
 
     def _denoised(
         self, name: str, noisier: Tensor, source: Tensor, step: Tensor, style: Tensor
@@ -284,23 +285,20 @@ class SynDiff(nn.Module):
         return made[:, :1].float()
 
     def _noise_scores(self, name: str, near: Tensor, noisier: Tensor, step: Tensor) -> Tensor:
-        return self._scores(
-            name, self.chain.scaled(near, step), self.chain.scaled(noisier, step + 1), step
-        )
-
-    def _scores(self, name: str, near: Tensor, noisier: Tensor, step: Tensor) -> Tensor:
-        scores: Tensor = self.noise_critics[name](torch.cat([near, noisier], dim=1), step)
+        """Scores (B, 1) of x_k, as DDPM scales it, beside x_{k+1}."""
+        pair = torch.cat([near, self.chain.scaled(noisier, step + 1)], dim=1)
+        scores: Tensor = self.noise_critics[name](pair, step)
         return scores
 
     def _penalty(self, name: str, real: Tensor, noisier: Tensor, step: Tensor) -> Tensor:
-        """Mean over the batch of |gradient of the score by x_k|**2, x_k as DDPM scales it.
+        """Mean over the batch of |gradient of the score by x_k|**2; arguments as `_noise_scores`.
 
         In float32: squares of small gradients are too much for bf16.
         Source: Mescheder et al., arXiv 1801.04406, eq. 9, without its gamma / 2.
         """
         with torch.autocast(real.device.type, enabled=False):
-            near = self.chain.scaled(real, step).detach().requires_grad_()
-            scores = self._scores(name, near, self.chain.scaled(noisier, step + 1), step)
+            near = real.detach().requires_grad_()
+            scores = self._noise_scores(name, near, noisier, step)
             (slope,) = torch.autograd.grad(scores.sum(), near, create_graph=True)
         return slope.square().flatten(1).sum(dim=1).mean()
 

@@ -211,7 +211,8 @@ class StyledNorm(nn.Module):
         """(B, C, *S) and (B, styled) to (B, C, *S)."""
         both = self.style(styled).reshape(len(x), -1, *[1] * (x.ndim - 2))
         gain, shift = both.chunk(2, dim=1)
-        return F.group_norm(x, self.groups, eps=_EPS) * gain + shift
+        y: Tensor = F.group_norm(x, self.groups, eps=_EPS) * gain + shift
+        return y
 
 
 class Attention(nn.Module):
