@@ -48,6 +48,18 @@ def cosine_levels(total: int = 1000, offset: float = 0.008, beta_max: float = 0.
     return _sigma((1 - beta).cumprod(0))
 
 
+def vp_levels(total: int, first: float = 0.1, last: float = 20.0, start: float = 1e-3) -> Tensor:
+    """(total,) rising levels of the variance-preserving process with few, large steps, float64.
+
+    Evenly spaced in time from `start`, which counts as free of noise, to 1.
+    Source: the process of Song et al., arXiv 2011.13456, eq. 33, cut into a few steps as Xiao
+    et al., arXiv 2112.07804, do it.
+    """
+    t = torch.linspace(start, 1, total + 1, dtype=torch.float64)
+    log_abar = -(t**2) * (last - first) / 2 - t * first
+    return _sigma((log_abar[1:] - log_abar[0]).exp())
+
+
 def ddpm_linear(steps: int, total: int = 1000) -> Tensor:
     """(steps + 1,) levels of the linear DDPM process, evenly spaced in its time; 0 at the end."""
     return spaced(linear_levels(total), steps)

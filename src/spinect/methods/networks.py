@@ -15,6 +15,8 @@ from pydantic import (
 from spinect.nets.blocks import Norm
 from spinect.nets.critic import CriticNorm, PatchCritic
 from spinect.nets.double_conv_unet import DoubleConvUNet
+from spinect.nets.ncsn import NCSN
+from spinect.nets.noise_critic import NoiseCritic
 from spinect.nets.resnet import ResnetGenerator
 from spinect.nets.sa_unet import SAUNet, Skips
 from spinect.nets.skip_unet import SkipUNet
@@ -127,6 +129,37 @@ class CriticConfig(BaseModel, frozen=True, extra="forbid"):
     def build(self, ndim: int, in_channels: int) -> PatchCritic:
         """A freshly initialised critic."""
         return PatchCritic(ndim, in_channels, **self.model_dump())
+
+
+class NCSNConfig(BaseModel, frozen=True, extra="forbid"):
+    """The diffusive generator of SynDiff, as published for images of 256 voxels."""
+
+    width: PositiveInt = Field(default=64, ge=4, multiple_of=4)  # features of the finest level
+    multiples: tuple[PositiveInt, ...] = Field(
+        default=(1, 1, 2, 2, 4, 4), min_length=2
+    )  # in widths
+    blocks: PositiveInt = 2  # residual blocks per level on the way down
+    # Level with attention, from 0: the published networks have it where an image is 16 voxels wide,
+    # on level 4 of 256 voxels or 3 of 128.
+    attention: NonNegativeInt = 4
+    style: PositiveInt = 100  # length of the random vector
+    mapped: PositiveInt = 256  # length of what its mapping makes of it
+    mappings: NonNegativeInt = 3  # layers of that mapping after the first
+
+    def build(self, ndim: int, in_channels: int, out_channels: int) -> NCSN:
+        """A freshly initialised network."""
+        return NCSN(ndim, in_channels, out_channels, **self.model_dump())
+
+
+class NoiseCriticConfig(BaseModel, frozen=True, extra="forbid"):
+    """The critic of denoising steps."""
+
+    width: PositiveInt = 64  # half the features of the first layer
+    halvings: PositiveInt = 6  # a patch must be at least 2**halvings wide
+
+    def build(self, ndim: int, in_channels: int) -> NoiseCritic:
+        """A freshly initialised critic."""
+        return NoiseCritic(ndim, in_channels, **self.model_dump())
 
 
 def _kind(raw: Any) -> str:

@@ -18,7 +18,7 @@ from spinect.bundle import load_bundle, save_bundle
 from spinect.card import Card, TrainingFacts
 from spinect.errors import ConfigError, TrainingError
 from spinect.inference.prepare import CHANNELS
-from spinect.methods.registry import build
+from spinect.methods.registry import build, config_model
 from spinect.protocols import Method
 from spinect.training.adapter import MethodAdapter
 from spinect.training.config import DatasetData, RunConfig, load_config
@@ -161,8 +161,9 @@ def export(
     state = folder.load()
     if state is None:
         raise TrainingError(f"{run_folder} holds no checkpoint yet: train first")
-    method = make_method(config)
-    as_module(method).load_state_dict(state["method"] | state["ema"]["average"])
+    method, fields = _lean(config)
+    trained = state["method"] | state["ema"]["average"]
+    as_module(method).load_state_dict({k: trained[k] for k in as_module(method).state_dict()})
     facts = run_folder / "data.json"
     updates = int(state["updates"])
     settings, about = config.trainer, config.export
@@ -171,7 +172,7 @@ def export(
         name=about.name or config.name,
         summary=about.summary,
         method=config.method["name"],
-        config=config.method_fields,
+        config=fields,
         modes=about.modes,
         inputs=about.inputs,
         channels=about.channels,
@@ -191,6 +192,17 @@ def export(
         limits=(*about.limits, *limits),
     )
     return save_bundle(out, method, card, about.dtype)
+
+
+def _lean(config: RunConfig) -> tuple[Method, dict[str, Any]]:
+    """The method as a bundle holds it, and its fields: without what only training needs, where
+    its config has the field `inference_only`.
+    """
+    name, fields = config.method["name"], dict(config.method_fields)
+    if "inference_only" in config_model(name).model_fields:
+        fields["inference_only"] = True
+    with torch.random.fork_rng(devices=[]):
+        return build(name, fields), fields
 
 
 def _fitting(
