@@ -24,6 +24,26 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 HEADS: dict[str, int] = {"ct": 1, "classes": 10, "centre": 1, "offset": 3}
 OFFSET_MM = 50.0
 
+# How an MR was scaled, and mid grey in each of its own channels, which come first. "robust": the
+# middle of the 1st to the 99th percentile, and a voxel that equals its surroundings; the field of
+# view follows. "max": the middle of [0, max], brought to [-1, 1].
+Intensity = Literal["robust", "max"]
+_GREY: dict[Intensity, tuple[float, ...]] = {"robust": (0.5, 1.0), "max": (0.0,)}
+
+
+def without_image(condition: Tensor, scale: Intensity) -> Tensor:
+    """A condition that shows mid grey for the MR: what training drops and guidance compares with.
+
+    Grey ends with the field of view where the condition tells it ("robust"). It does not with
+    "max", so all is grey there, as in Graf et al. 2023; channels after the MR's stay.
+
+    Shapes: (B, C, *S) -> the same.
+    """
+    level = condition.new_tensor(_GREY[scale]).reshape(1, -1, *[1] * (condition.ndim - 2))
+    own = level.shape[1]
+    seen = condition[:, own : own + 1] if scale == "robust" else torch.ones_like(condition[:, :1])
+    return torch.cat([level * seen, condition[:, own:]], dim=1)
+
 
 @dataclass(frozen=True)
 class Batch:

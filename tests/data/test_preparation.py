@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spinect.anatomy import CLASS_UNKNOWN
-from spinect.data.appearance import grey, jitter, ramps
+from spinect.data.appearance import jitter, ramps
 from spinect.data.dataset import DatasetPatches
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import GRAF_HU, mr_from_unit, unit_of_max
@@ -19,6 +19,7 @@ from spinect.data.series import find_series
 from spinect.errors import ConfigError
 from spinect.geometry import Volume
 from spinect.io import write_table, write_volume
+from spinect.protocols import without_image
 
 SHAPE = (20, 44, 40)
 PLAIN = DatasetOptions(
@@ -198,8 +199,21 @@ def test_dropped_conditions_are_mid_grey(dataset):
     flat = [bool((made[n].condition[0, 0] == 0).all()) for n in range(60)]
     assert 15 < sum(flat) < 45
     assert all(float(made[n].condition[0, 1].std()) > 0 for n in range(5))
-    robust = grey(torch.rand(2, 2, 3, 3), torch.ones(1, 2, 3, 3), "robust")
-    assert robust[:, 0, 0, 0].tolist() == [0.5, 1.0]
+    robust = stream(dataset, dropout=1.0, intensity="robust")[0]
+    seen = robust.condition[:, 2:]
+    torch.testing.assert_close(robust.condition, torch.cat([0.5 * seen, seen, seen], dim=1))
+    torch.testing.assert_close(robust.condition, without_image(robust.condition, "robust"))
+
+
+@pytest.mark.parametrize("intensity", ["max", "robust"])
+def test_a_method_drops_what_training_drops(dataset, intensity):
+    """From the condition alone, also where a patch sticks out of the volume."""
+    options = {"ramps": True, "intensity": intensity, "patch": (24, 48, 48)}
+    kept, dropped = (stream(dataset, dropout=p, **options) for p in (1e-9, 1.0))
+    for number in range(4):
+        image, none = kept[number].condition, dropped[number].condition
+        assert torch.equal(without_image(image, intensity), none)
+        assert not torch.equal(image, none)
 
 
 def test_ramps_of_a_part_are_the_part_of_the_ramps():

@@ -162,4 +162,4 @@ def test_a_small_network_learns_a_linear_gaussian_law():
         assert intercept == pytest.approx(INTERCEPT, abs=0.01), name
         assert spread == pytest.approx(ideal[2], rel=0.03), name
         assert ideal[2] == pytest.approx(STD, rel=0.1), name
-    assert len(SAMPLERS) == 3
+    assert len(SAMPLERS) == 4  # graf2023 has the wrong spread on purpose: test_ddim.py

@@ -1,21 +1,16 @@
-"""What a network sees of a patch beyond its geometry: jitter, dropped conditions, positions."""
+"""What a network sees of a patch beyond its geometry: jitter and positions."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spinect.data.intensity import LOCAL_MAX, ROBUST_MAX
+from spinect.protocols import Intensity
 
-Intensity = Literal["robust", "max"]
-# Of each grey channel: the largest value and mid grey. "robust": the middle of the 1st to the
-# 99th percentile, and a voxel that equals its surroundings. "max": the middle of [0, max].
-_GREY: dict[Intensity, tuple[tuple[float, float], ...]] = {
-    "robust": ((ROBUST_MAX, 0.5), (LOCAL_MAX, 1.0)),
-    "max": ((1.0, 0.5),),
-}
+# The largest value of each grey channel.
+_MOST: dict[Intensity, tuple[float, ...]] = {"robust": (ROBUST_MAX, LOCAL_MAX), "max": (1.0,)}
 
 
 def jitter(
@@ -40,22 +35,13 @@ def jitter(
     order = rng.permutation(2) if shuffled else np.arange(2)
     voxels = float(seen.sum().clamp(min=1))
     out = []
-    for one, (most, _) in zip(channels, _GREY[scale], strict=True):
+    for one, most in zip(channels, _MOST[scale], strict=True):
         image = one * seen[0]
         for step in order:
             offset = (1 - factors[1]) * float(image.sum()) / voxels if step == 1 else 0.0
             image = (image * float(factors[step]) + offset).clamp(0, most) * seen[0]
         out.append(image)
     return torch.stack(out)
-
-
-def grey(channels: Tensor, seen: Tensor, scale: Intensity) -> Tensor:
-    """A condition that says nothing: mid grey where there was an image.
-
-    Shapes: as `jitter`.
-    """
-    level = torch.tensor([middle for _, middle in _GREY[scale]])
-    return torch.ones_like(channels) * level.reshape(-1, *[1] * (channels.ndim - 1)) * seen
 
 
 def ramps(places: Tensor, shape: Sequence[int], patch: Sequence[int]) -> Tensor:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spinect.data.appearance import grey, jitter, ramps
+from spinect.data.appearance import jitter, ramps
 from spinect.data.elastic import draw_lattice, is_deformed
 from spinect.data.intensity import ct_channels
 from spinect.data.options import DatasetOptions
@@ -39,7 +39,7 @@ from spinect.data.unpaired import Half, half_of
 from spinect.data.warp import Warp, draw_warp
 from spinect.errors import ConfigError
 from spinect.io.participants import people
-from spinect.protocols import Batch
+from spinect.protocols import Batch, without_image
 
 LOG = logging.getLogger(__name__)
 _ON_BONE = 0.8  # share of patches whose centre is near labelled bone
@@ -203,9 +203,10 @@ class DatasetPatches(Dataset[Batch]):
         if o.augmented and o.jitter > 0:
             # As published: either first in two dimensions, brightness first in three.
             image = jitter(image, shown, o.intensity, o.jitter, rng, shuffled=o.patch[0] == 1)
+        condition = torch.cat([image, seen.inside]) if robust else image * 2 - 1
         if o.augmented and o.dropout > 0 and rng.random() < o.dropout:
-            image = grey(image, shown, o.intensity)
-        return torch.cat([image, seen.inside]) if robust else image * 2 - 1
+            return without_image(condition[None], o.intensity)[0]
+        return condition
 
 
 def stack(parts: list[Batch]) -> Batch:

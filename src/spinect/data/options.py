@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spinect.card import Raster
-from spinect.data.appearance import Intensity
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
 from spinect.data.series import Pose
@@ -12,6 +11,7 @@ from spinect.data.stream import Task, Triple
 from spinect.data.warp import Border
 from spinect.errors import ConfigError
 from spinect.io.participants import SPLITS
+from spinect.protocols import Intensity
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from spinect.card import Raster, file_sha256
-from spinect.data.appearance import Intensity
 from spinect.data.intensity import inside_field_of_view, mr_channels, unit_of_max
 from spinect.data.series import Series
 from spinect.data.stream import Triple
@@ -33,6 +32,7 @@ from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.io import read, write_json
 from spinect.phantom.maps import DISTANCE_STEP_MM
+from spinect.protocols import Intensity
 
 LOG = logging.getLogger(__name__)
 ARRAYS = ("channels", "hu", "vertebrae", "subregions", "distance", "bone", "valid")

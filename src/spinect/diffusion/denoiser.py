@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Predicts = Literal["x0", "eps", "v", "edm"]
-Network = Callable[[Tensor, Tensor], Tensor]  # (c_in x, level (B,)) -> F
+Network = Callable[[Tensor, Tensor], Tensor]  # (c_in x, level (B,)) -> F, further channels
 Level = Callable[[Tensor], Tensor]  # sigma (B,) -> what the network is told, (B,)
 
 
@@ -105,15 +105,26 @@ class Denoiser:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x (B, C, *S) and sigma () or (B,) to the clean image, (B, C, *S)."""
+        return self.with_rest(x, sigma)[0]
+
+    def with_rest(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The clean image, and what the network puts out beyond the image's channels."""
         each = sigma.to(x).expand(x.shape[0])
         wide = each.reshape(-1, *[1] * (x.ndim - 1))
         scaling = SCALINGS[self.predicts](wide, self.data)
         kept, level = scaling.skip * x, self.level(each)
-        x0 = kept + scaling.out * self.network(scaling.into * x, level).to(x.dtype)
+        f, rest = _split(self.network(scaling.into * x, level), x)
+        x0 = kept + scaling.out * f
         if self.without is not None and self.guidance != 1:
-            plain = kept + scaling.out * self.without(scaling.into * x, level).to(x.dtype)
-            x0 = torch.lerp(plain, x0, self.guidance)
-        return x0 if self.clamp is None else x0.clamp(*self.clamp)
+            f, _ = _split(self.without(scaling.into * x, level), x)
+            x0 = torch.lerp(kept + scaling.out * f, x0, self.guidance)
+        return x0 if self.clamp is None else x0.clamp(*self.clamp), rest
+
+
+def _split(out: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """F, which has the channels and the type of the image, and the other channels."""
+    channels = image.shape[1]
+    return out[:, :channels].to(image.dtype), out[:, channels:]
 
 
 def _shrink(sigma: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spinect.protocols import Denoise, Randn
 
-SamplerName = Literal["ancestral", "heun", "dpmpp_2m"]
+SamplerName = Literal["ancestral", "heun", "dpmpp_2m", "graf2023"]
 
 
 @torch.no_grad()
@@ -34,6 +34,37 @@ def sample_ancestral(
         fresh = eta * then * (1 - (then / now) ** 2).sqrt()  # std of the noise added back
         x0 = denoise(x, now)
         x = x0 + (x - x0) * ((then**2 - fresh**2).clamp(min=0).sqrt() / now)
+        if fresh > 0:
+            x = x + fresh * randn(x)
+    return x
+
+
+@torch.no_grad()
+def sample_graf2023(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    eta: float = 1.0,
+    randn: Randn = torch.randn_like,
+) -> Tensor:
+    """DDIM of the public code of Graf et al. 2023 in image mode: the implied noise is negated.
+
+    With x_t = sqrt(abar) x the code takes (sqrt(abar) x0 - x_t) / sqrt(1 - abar) for the noise,
+    which is minus the noise. Every step has the right noise level, but its deterministic half
+    leads away from where x came from, so the draws gather about the mean of what they are drawn
+    from: docs/decisions/0006. `sample_ancestral` has the right sign.
+
+    x_t starts with variance 1 whatever the first level, and the levels are `schedule.leading`,
+    as published. The answer is the last estimate of the clean image.
+
+    Source: pl_models/diffusion/diffusion.py of their code, arXiv 2308.09345.
+    """
+    x = x * (1 + sigmas[0] ** -2).sqrt()
+    for now, then in pairwise(sigmas):
+        fresh = eta * then * (1 - (then / now) ** 2).sqrt()  # std of the noise added back
+        x0 = denoise(x, now)
+        x = x0 - (x - x0) * ((then**2 - fresh**2).clamp(min=0).sqrt() / now)
         if fresh > 0:
             x = x + fresh * randn(x)
     return x
@@ -93,4 +124,5 @@ SAMPLERS: Final[dict[SamplerName, Callable[..., Tensor]]] = {
     "ancestral": sample_ancestral,
     "heun": sample_heun,
     "dpmpp_2m": sample_dpmpp_2m,
+    "graf2023": sample_graf2023,
 }

@@ -81,6 +81,17 @@ def spaced(levels: Tensor, steps: int) -> Tensor:
     return _ending_in_zero(levels[times])
 
 
+def leading(levels: Tensor, steps: int) -> Tensor:
+    """`steps` of the rising `levels`, at the times (steps - 1) k, ..., k, 0 of T; then 0.
+
+    k = T // steps, so the highest levels are never visited, as in the public code of Graf et al.
+    2023 (theirs takes one step more where `steps` does not divide T).
+    """
+    _check(steps, len(levels))
+    times = torch.arange(steps - 1, -1, -1) * (len(levels) // steps)
+    return _ending_in_zero(levels[times])
+
+
 def _check(steps: int, most: int) -> None:
     if not 1 <= steps <= most:
         raise ConfigError(f"{steps} sampling steps; choose a number from 1 to {most}")

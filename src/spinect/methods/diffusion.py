@@ -2,63 +2,26 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final
 
 import torch
-from pydantic import (
-    BaseModel,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
 from torch import Tensor, nn
 
 from spinect.diffusion import schedule
-from spinect.diffusion.denoiser import SCALINGS, Denoiser, Predicts
-from spinect.diffusion.sample import SAMPLERS, SamplerName
+from spinect.diffusion.denoiser import SCALINGS, Denoiser, DiscreteLevel, log_level
+from spinect.diffusion.sample import SAMPLERS
+from spinect.diffusion.variance import variational_bits
 from spinect.errors import BundleError, ConfigError
-from spinect.methods.networks import NetworkConfig
+from spinect.methods.diffusion_config import DiffusionConfig
+from spinect.methods.networks import SAUNetConfig
 from spinect.methods.pairs import refuse_unpaired
 from spinect.methods.registry import register
-from spinect.protocols import Batch, Denoise, Mode, Randn
+from spinect.nets.sa_unet import SAUNet
+from spinect.nets.unet import UNet
+from spinect.protocols import Batch, Denoise, Mode, Randn, without_image
 
-
-class DiffusionConfig(BaseModel, frozen=True, extra="forbid"):
-    """What a user may write under "method" when its name is "diffusion".
-
-    Noise levels sigma and `data_std` are in units of the CT in [-1, 1].
-    """
-
-    ndim: Literal[2, 3] = 3
-    in_channels: PositiveInt = 3  # channels of the condition
-    predicts: Predicts = "edm"  # what the network puts out
-    network: NetworkConfig = NetworkConfig()
-    embedding: PositiveInt = Field(128, multiple_of=2)  # length of the noise-level vector
-    schedule: Literal["karras", "ddpm_cosine", "ddpm_linear"] = "karras"
-    sigma_min: PositiveFloat = 0.002  # karras: last level before 0
-    sigma_max: PositiveFloat = 80.0  # karras: first level
-    rho: PositiveFloat = 7.0  # karras: crowding of the levels at the low end
-    timesteps: PositiveInt = 1000  # ddpm: levels in training
-    data_std: PositiveFloat = 0.5  # edm: standard deviation of clean CTs
-    p_mean: float = -0.4  # karras: mean of ln(sigma) in training
-    p_std: PositiveFloat = 1.0  # karras: standard deviation of ln(sigma) in training
-    regress_share: float = Field(0.5, ge=0, le=1)  # of training: first level, noise left out
-    sampler: SamplerName = "dpmpp_2m"
-    steps: PositiveInt = 20  # network calls per draw; heun takes two per step but the last
-    eta: NonNegativeFloat = Field(0.0, le=1)  # ancestral: 0 = DDIM, 1 = DDPM
-    clamp: bool = True  # the estimate of the clean CT to [-1, 1]
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.predicts == "eps" and self.regress_share > 0:
-            raise ValueError('with predicts = "eps" there is no noise-free call: regress_share = 0')
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError(f"sigma_min {self.sigma_min} is not below sigma_max {self.sigma_max}")
-        if self.eta > 0 and self.sampler != "ancestral":
-            raise ValueError(f'eta = {self.eta} needs sampler = "ancestral", not "{self.sampler}"')
-        return self
+__all__ = ["Diffusion", "DiffusionConfig"]
+_BITS_WEIGHT: Final = 1e-3  # of the variational bound, beside the loss of the noise
 
 
 @register("diffusion", DiffusionConfig)
@@ -86,37 +49,38 @@ class Diffusion(nn.Module):
         self.modes: tuple[Mode, ...] = (
             ("regress", "sample", "mc") if config.regress_share > 0 else ("sample", "mc")
         )
-        self.network = config.network.build(
-            config.ndim, 1 + config.in_channels, 1, embedding=config.embedding, precise=True
-        )
+        self.network = _network(config)
+        # A residual network is told ln(sigma), one made for DDPM its time.
+        timed = isinstance(config.network, SAUNetConfig)
+        self.level = DiscreteLevel(self._levels()) if timed else log_level
         self.divisor = self.network.divisor
         self.terms: dict[str, Tensor] = {}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        """Yield ("network", loss): squared error of F, which is that of x0 over c_out squared.
+        """Yield ("network", loss): the error of F, which is that of x0 over c_out.
 
         Raises:
             ConfigError: The batch has no CT, or is not paired.
 
-        Source: arXiv 2206.00364, eq. 8, with the weight that makes the target's variance 1.
+        Source: arXiv 2206.00364, eq. 8, with the weight that makes the target's variance 1; l1 and
+        the weight of a learned variance as in Graf et al. 2023, arXiv 2308.09345.
         """
         refuse_unpaired(batch)
         if batch.target is None:
             raise ConfigError("a training batch holds no CT; diffusion learns from paired CTs only")
-        count = batch.target.shape[0]
-        sigma = self._draw_levels(count, batch.target.device)
-        noise = torch.randn_like(batch.target)
-        x = batch.target + _wide(sigma, noise) * noise
-        share = self.config.regress_share
-        if share > 0:
-            plain = torch.rand(count, device=sigma.device) < share
-            sigma = torch.where(plain, self._first().to(sigma), sigma)
-            x = torch.where(_wide(plain, x), torch.zeros_like(x), x)
-        x0 = self._denoiser(batch.condition, clamp=False)(x, sigma)
-        weight = SCALINGS[self.config.predicts](_wide(sigma, x), self.config.data_std).out ** -2
-        error = (x0.float() - batch.target).square() * weight * batch.inside
-        loss = error.sum() / batch.inside.sum().clamp(min=1e-6)
+        x, sigma = self._noisy(batch.target)
+        x0, rest = self._denoiser(batch.condition, clamp=False).with_rest(x, sigma)
+        x0 = x0.float()
+        out = SCALINGS[self.config.predicts](_wide(sigma, x), self.config.data_std).out
+        error = x0 - batch.target
+        error = (error / out).abs() if self.config.loss == "l1" else error.square() * out**-2
+        loss = _mean(error, batch.inside)
         self.terms = {"denoise": loss.detach()}
+        if self.config.learned_variance:
+            bits = variational_bits(x0, batch.target, rest, *self._beside(sigma, x))
+            bound = _mean(bits, batch.inside)
+            self.terms["variance"] = bound.detach()
+            loss = loss + _BITS_WEIGHT * bound
         yield "network", loss
 
     def predict(self, condition: Tensor) -> Tensor:
@@ -131,11 +95,13 @@ class Diffusion(nn.Module):
                 'its modes are "sample" and "mc"'
             )
         x = condition.new_zeros(condition.shape[0], 1, *condition.shape[2:], dtype=torch.float32)
-        return self.denoise(x, self._first().to(x), condition)
+        plain = self._denoiser(condition, clamp=self.config.clamp)
+        return plain(x, self._first().to(x))
 
     def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
         """Clean CT (B, 1, *S) from x = ct + sigma * noise; sigma () or (B,)."""
-        return self._denoiser(condition, clamp=self.config.clamp)(x, sigma)
+        guided = self._denoiser(condition, clamp=self.config.clamp, guidance=self.config.guidance)
+        return guided(x, sigma)
 
     def sample(self, denoise: Denoise, like: Tensor, steps: int | None, randn: Randn) -> Tensor:
         """One draw of the shape of `like`, through any denoiser.
@@ -148,24 +114,41 @@ class Diffusion(nn.Module):
         """
         sigmas = self.sigmas(steps)
         x = sigmas[0] * randn(like)
-        run = SAMPLERS[self.config.sampler]
-        return run(denoise, x, sigmas, eta=self.config.eta, randn=randn)
+        own = {} if self.config.eta is None else {"eta": self.config.eta}
+        return SAMPLERS[self.config.sampler](denoise, x, sigmas, randn=randn, **own)
 
     def sigmas(self, steps: int | None = None) -> Tensor:
         """(steps + 1,) noise levels of the sampler, float64, falling to 0."""
         config, steps = self.config, steps or self.config.steps
         if config.schedule == "karras":
             return schedule.karras(steps, config.sigma_min, config.sigma_max, config.rho)
-        return schedule.spaced(self._levels(), steps)
+        spread = schedule.leading if config.sampler == "graf2023" else schedule.spaced
+        return spread(self._levels(), steps)
 
     def _levels(self) -> Tensor:
-        """(timesteps,) rising DDPM levels."""
+        """(timesteps,) rising DDPM levels, float64."""
         make = {"ddpm_cosine": schedule.cosine_levels, "ddpm_linear": schedule.linear_levels}
         return make[self.config.schedule](self.config.timesteps)
 
     def _first(self) -> Tensor:
-        """The highest noise level, ()."""
-        return self.sigmas(1)[0]
+        """The highest noise level, (), whatever the sampler visits."""
+        config = self.config
+        if config.schedule == "karras":
+            return schedule.karras(1, config.sigma_min, config.sigma_max, config.rho)[0]
+        return self._levels()[-1]
+
+    def _noisy(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Clean CTs with noise, of their shape, and its levels (B,); without, where that counts."""
+        count = len(target)
+        sigma = self._draw_levels(count, target.device)
+        noise = torch.randn_like(target)
+        x = target + _wide(sigma, noise) * noise
+        share = self.config.regress_share
+        if share > 0:
+            plain = torch.rand(count, device=sigma.device) < share
+            sigma = torch.where(plain, self._first().to(sigma), sigma)
+            x = torch.where(_wide(plain, x), torch.zeros_like(x), x)
+        return x, sigma
 
     def _draw_levels(self, count: int, device: torch.device) -> Tensor:
         """(count,) float32 noise levels of a training batch."""
@@ -175,17 +158,44 @@ class Diffusion(nn.Module):
         levels = self._levels().to(device, torch.float32)
         return levels[torch.randint(len(levels), (count,), device=device)]
 
-    def _denoiser(self, condition: Tensor, *, clamp: bool) -> Denoiser:
+    def _beside(self, sigma: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """DDPM levels (B,) and those of the times before, wide; before the first there is none."""
+        levels = self._levels()
+        times = DiscreteLevel(levels)(sigma).round().long()
+        before = torch.cat([levels.new_zeros(1), levels]).to(sigma)[times]
+        return _wide(sigma, like), _wide(before, like)
+
+    def _denoiser(self, condition: Tensor, *, clamp: bool, guidance: float = 1.0) -> Denoiser:
+        without = None
+        if guidance != 1 and self.config.dropped != "none":
+            without = partial(self._call, without_image(condition, self.config.dropped))
         return Denoiser(
             partial(self._call, condition),
             self.config.predicts,
             self.config.data_std,
+            level=self.level,
             clamp=(-1.0, 1.0) if clamp else None,
+            without=without,
+            guidance=guidance,
         )
 
     def _call(self, condition: Tensor, x: Tensor, level: Tensor) -> Tensor:
-        fine: Tensor = self.network(torch.cat([x, condition.to(x.dtype)], dim=1), level)[0]
+        out = self.network(torch.cat([x, condition.to(x.dtype)], dim=1), level)
+        fine: Tensor = out[0] if isinstance(out, tuple) else out
         return fine.float()
+
+
+def _network(config: DiffusionConfig) -> UNet | SAUNet:
+    """The network of a config; a learned variance is its second channel."""
+    size = (config.ndim, 1 + config.in_channels, 1 + config.learned_variance)
+    if isinstance(config.network, SAUNetConfig):
+        return config.network.build(*size, time=True, tanh=False)
+    return config.network.build(*size, embedding=config.embedding, precise=True)
+
+
+def _mean(each: Tensor, inside: Tensor) -> Tensor:
+    """Over the voxels that count, ()."""
+    return (each * inside).sum() / inside.sum().clamp(min=1e-6)
 
 
 def _wide(each: Tensor, like: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from spinect.methods.gan import (
 from spinect.methods.losses import l1_loss
 from spinect.methods.networks import CriticConfig, Generator, GeneratorNetwork, SkipUNetConfig
 from spinect.methods.one_call import OneCall
+from spinect.methods.pairs import refuse_unpaired
 from spinect.methods.registry import register
 from spinect.methods.ssim import RADIUS, ssim_loss
 from spinect.protocols import Batch
@@ -114,13 +115,9 @@ class Pix2Pix(OneCall):
 
     def _target(self, batch: Batch) -> Tensor:
         """The CT of a batch that can be learnt from."""
+        refuse_unpaired(batch)
         if batch.target is None:
             raise ConfigError("a training batch holds no CT; give the data source a target")
-        if batch.target_inside is not None:
-            raise ConfigError(
-                "pix2pix compares each MR with its own CT, and the batch's CTs are of other "
-                "patients: set data.paired true, or take a method for unpaired data"
-            )
         least = max(self.critic.smallest, RADIUS + 1 if self.config.ssim else 1)
         check_sizes(batch.condition, self.divisor, least)
         return batch.target

@@ -224,6 +224,18 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @model_validator(mode="after")
+    def _guided_by_what_was_dropped(self) -> "RunConfig":
+        data, told = self.data, self.method.get("dropped", "none")
+        dropping = isinstance(data, DatasetData) and data.dropout > 0
+        done = data.intensity if isinstance(data, DatasetData) and dropping else "none"
+        if told not in ("none", done):
+            raise ValueError(
+                f"method.dropped is {told}, but training drops {done}: set data.dropout above 0 "
+                "and method.dropped as data.intensity, or method.dropped to none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bundle_works_where_it_learnt(self) -> "RunConfig":
         learnt, told = self.data, self.export.preprocessing
         raster, spacing = (
