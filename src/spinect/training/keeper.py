@@ -44,10 +44,14 @@ class Keeper(Callback):
         self._board: SummaryWriter | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        adapter = _adapter(pl_module)
+        del trainer, pl_module
         self._began = self._saved = self._logged = time.perf_counter()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._ask_to_stop)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The one epoch begins when the adapter has found where an earlier start left off."""
+        adapter = _adapter(pl_module)
         if trainer.is_global_zero:
             board = self.folder.path / "tensorboard"
             self._board = SummaryWriter(str(board), purge_step=adapter.updates + 1)
