@@ -47,8 +47,8 @@ def out_of_memory(adapter: Rehearses, batches: list[Batch], said: str) -> Traini
     data, trainer = adapter.config.data, adapter.config.trainer
     size, count = len(batches[0].condition), len(batches)
     head = (
-        f"update {adapter.updates}: out of memory with {count} micro-batches of {size} patches of "
-        f"{' x '.join(map(str, data.patch))} (scans {data.scans}, patches_per_scan "
+        f"update {adapter.updates}: out of memory with {size} patches of "
+        f"{' x '.join(map(str, data.patch))} in each micro-batch (scans {data.scans}, patches_per_scan "
         f"{data.patches_per_scan}, accumulate {trainer.accumulate}); the last checkpoint is kept. "
     )
     told = f" (torch: {' '.join(said.split())[:200]})"
