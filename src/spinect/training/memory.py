@@ -48,8 +48,9 @@ def out_of_memory(adapter: Rehearses, batches: list[Batch], said: str) -> Traini
     size, count = len(batches[0].condition), len(batches)
     head = (
         f"update {adapter.updates}: out of memory with {size} patches of "
-        f"{' x '.join(map(str, data.patch))} in each micro-batch (scans {data.scans}, patches_per_scan "
-        f"{data.patches_per_scan}, accumulate {trainer.accumulate}); the last checkpoint is kept. "
+        f"{' x '.join(map(str, data.patch))} in each micro-batch (scans {data.scans}, "
+        f"patches_per_scan {data.patches_per_scan}, accumulate {trainer.accumulate}); the last "
+        "checkpoint is kept. "
     )
     told = f" (torch: {' '.join(said.split())[:200]})"
     fitting = largest_that_fits(adapter, batches)
