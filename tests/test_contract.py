@@ -1,12 +1,21 @@
 """What every registered method must do, whatever it is; a new method inherits all of it."""
 
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import spinect.inference as inference
 from spinect.anatomy import CLASSES
-from spinect.errors import BundleError, ConfigError
+from spinect.bundle import Bundle
+from spinect.card import Card, Preprocessing
+from spinect.errors import BundleError, ConfigError, ResourceError
+from spinect.geometry import Volume
+from spinect.inference.compute import Compute
+from spinect.inference.prepare import CHANNELS
+from spinect.inference.walk import fit
 from spinect.methods.registry import build, config_model, describe, names
 from spinect.methods.translate import monte_carlo, translate
 from spinect.protocols import HEADS, Batch
@@ -269,6 +278,69 @@ def test_it_can_be_measured_without_being_run(name, ndim):
         x = condition[:, :1]
         out = method.denoise(x, torch.empty((), device="meta"), condition)
     assert out.device.type == "meta"
+
+
+def bundle_of(method, name):
+    """In memory, tiles smaller than the volume of `small_mr`; two-dimensional ones see slices."""
+    size = 2 * max(method.divisor, 8)
+    flat = method.ndim == 2
+    settings = Preprocessing(
+        tile=(1 if flat else size, size, size), raster="slices" if flat else "iso"
+    )
+    recipes = {n: r for r, n in CHANNELS.items() if r != "hu"}
+    channels = recipes[method.in_channels]
+    card = Card(name="contract", method=name, modes=method.modes, preprocessing=settings,
+                channels=channels)  # fmt: skip
+    return Bundle(card, method, Path())
+
+
+def small_mr(bundle):
+    """Noise on the bundle's own raster, two to three tiles along each axis of a slice."""
+    size = bundle.card.preprocessing.tile[1]
+    across = 5 if bundle.method.ndim == 2 else size + 3
+    data = np.random.default_rng(0).uniform(10, 500, (across, 2 * size + 5, size + 9))
+    return Volume(data.astype(np.float32), np.diag([4.0 if across == 5 else 1.0, 1, 1, 1]), "mr")
+
+
+def least_memory(mr, bundle, mode):
+    """The smallest limit that is accepted, within 1 kB."""
+    compute = Compute.choose("cpu", "fp32")
+    low, high = 0, 8 * 2**30
+    while high - low > 2**10:
+        middle = (low + high) // 2
+        try:
+            fit(mr.grid, bundle, compute, middle, mode)
+        except ResourceError:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@pytest.mark.parametrize("mode", ["regress", "sample"])
+def test_the_memory_limit_changes_nothing(name, ndim, mode, monkeypatch):
+    """Many tiles at once in memory, or one by one beside files: the same CT."""
+    bundle = bundle_of(made(name, ndim).eval(), name)
+    if "ct" not in bundle.method.heads or mode not in bundle.method.modes:
+        pytest.skip(f"offers {bundle.method.modes} of {bundle.method.heads}")
+    # What the process holds already would decide otherwise; tiles are measured in other tests.
+    monkeypatch.setattr("spinect.inference.plan.resident_bytes", lambda: 0)
+    monkeypatch.setattr("spinect.inference.plan.activation_bytes", lambda *_: 2**20)
+    monkeypatch.setattr("spinect.inference.plan._PREPARE_BYTES", 0)
+    mr = small_mr(bundle)
+    least = least_memory(mr, bundle, mode)
+    plans = [fit(mr.grid, bundle, Compute.choose("cpu", "fp32"), limit, mode)[1]
+             for limit in (8 * 2**30, least)]  # fmt: skip
+    assert [(plan.batch, plan.on_disk) for plan in plans] == [(4, False), (1, True)]
+    steps = None if mode == "regress" else 2
+    wide, narrow = (
+        inference.translate(
+            mr, bundle, mode=mode, steps=steps, max_memory=limit, device="cpu", precision="fp32"
+        ).ct.data
+        for limit in (8 * 2**30, least)
+    )
+    assert wide.std() > 0.1
+    np.testing.assert_allclose(narrow, wide, atol=0.05)  # HU
 
 
 def test_a_config_with_an_error_is_refused(name, ndim):

@@ -64,6 +64,8 @@ class TrainingFacts(BaseModel, frozen=True, extra="forbid"):
     patches: int = Field(default=0, ge=0)
     hours: NonNegativeFloat = 0.0
     features: FeatureFacts | None = None
+    checkpoint: Literal["last", "best"] = "last"  # of the run; `steps` is its update
+    validation: dict[str, Any] = {}  # of the best one: metric, value, and what it was measured on
 
 
 class Card(BaseModel, frozen=True, extra="forbid"):
@@ -173,6 +175,7 @@ def model_card(card: Card) -> str:
         f"overlap {p.overlap:.0%}, left-right average {'on' if p.flip_average else 'off'}",
         "intensity": f"[{p.hu_low:g}, {p.hu_high:g}] HU on [-1, 1]",
         "training": f"{t.steps} updates, {t.patches} patches, {t.hours:.1f} h, seed {t.seed}",
+        "checkpoint": _checkpoint(t),
         "command": f"`{t.command}`" if t.command else "not recorded",
         "tensors": f"{card.dtype}, sha256 `{card.sha256}`",
         "licence": card.licence,
@@ -193,6 +196,18 @@ def model_card(card: Card) -> str:
     if card.citation:
         lines += ["", "## Citation", "", card.citation]
     return "\n".join(lines) + "\n"
+
+
+def _checkpoint(training: TrainingFacts) -> str:
+    """Which weights of the run these are, and by which measure."""
+    seen = training.validation
+    if training.checkpoint == "last" or not seen:
+        return f"the last, after update {training.steps}"
+    figure = f"{seen['metric']} {seen['value']:g} {seen['unit']}".strip()
+    return (
+        f"the best by {figure}, after update {training.steps}; chosen on {seen['series']} series "
+        f"of {seen['subjects']} subjects of split {seen['split']}: on these it flatters"
+    )
 
 
 def _plain(value: object) -> str:

@@ -49,11 +49,37 @@ def test_average_copies_buffers_and_swaps_there_and_back():
         ("cosine-clock", 30, 99, 0.0),
         ("constant", 4, 0, 0.5),
         ("constant", 70, 0, 1.0),
+        ("linear", 4, 0, 0.5),
+        ("linear", 50, 9, 1.0),
+        ("linear", 51, 9, 0.98),
+        ("linear", 75, 0, 0.5),
+        ("linear", 100, 0, 0.0),
+        ("linear-clock", 90, 5, 1.0),
+        ("linear-clock", 30, 7.5, 0.5),
+        ("linear-clock", 30, 99, 0.0),
     ],
 )
 def test_learning_rate(schedule, step, minutes, factor):
     config = TrainerConfig(max_steps=100, max_minutes=10, warmup=10, schedule=schedule)
     assert learning_rate_factor(config, step, minutes) == pytest.approx(factor, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "factor"),
+    [("cosine", 0, 1.0), ("cosine", 50, 0.6), ("cosine", 100, 0.2),
+     ("linear", 50, 1.0), ("linear", 75, 0.6), ("linear", 100, 0.2)],
+)  # fmt: skip
+def test_the_rate_ends_where_it_is_told_to(schedule, step, factor):
+    config = TrainerConfig(max_steps=100, warmup=0, schedule=schedule, lr_end=0.2)
+    assert learning_rate_factor(config, step, 0) == pytest.approx(factor, abs=1e-9)
+
+
+def test_linear_stays_near_the_steps_of_the_published_pix2pix():
+    """200 epochs of 50 updates; theirs changes once per epoch."""
+    config = TrainerConfig(max_steps=10_000, warmup=0, schedule="linear")
+    for update in range(10_000):
+        theirs = 1 - max(0, update // 50 + 1 - 100) / 101
+        assert abs(learning_rate_factor(config, update, 0) - theirs) <= 0.01
 
 
 def test_processes_share_the_samples_and_a_late_start_reads_on():

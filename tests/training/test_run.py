@@ -4,13 +4,9 @@ import csv
 import itertools
 import pickle
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from spinect.bundle import load_bundle
@@ -329,32 +325,6 @@ def test_a_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not(tmp_path, st
             train(config, tmp_path / str(code))
         assert end.value.code == code
         assert (checkpoint(tmp_path / str(code)) is not None) is kept
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one_of_twice_the_batch(tmp_path, raw):
-    """Distributed data parallel on the CPU: the same samples, the same weights."""
-    script = tmp_path / "go.py"
-    script.write_text(
-        "import sys; from pathlib import Path\n"
-        "import tests_stream, spinect.training.run as run\n"
-        "from spinect.training.config import load_config\n"
-        "run.make_stream = lambda config: tests_stream.NoiseStream()\n"
-        "run.train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))\n"
-    )
-    here = Path(__file__).with_name("conftest.py")
-    (tmp_path / "tests_stream.py").write_text(here.read_text())
-    found = []
-    for devices, accumulate in ((2, 2), (1, 4)):
-        trainer = raw["trainer"] | {"max_steps": 3, "accumulate": accumulate, "devices": devices}
-        trainer |= {"strategy": "ddp"} if devices > 1 else {}
-        path = tmp_path / f"{devices}.yaml"
-        path.write_text(yaml.safe_dump(raw | {"trainer": trainer}))
-        out = tmp_path / f"run{devices}"
-        subprocess.run([sys.executable, script, path, out], check=True, timeout=150)
-        found.append(checkpoint(out)["method"])
-    for key, value in found[1].items():
-        torch.testing.assert_close(found[0][key], value, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_norm_is_fixed_for_the_last_part_and_resumes_bitwise(tmp_path, stream, raw):

@@ -50,6 +50,11 @@ class Motion(StrEnum):
     articulated = "articulated"
 
 
+class Checkpoint(StrEnum):
+    last = "last"
+    best = "best"
+
+
 _IN, _MODEL, _MASKS, _RUN = "Inputs", "Synthetic CT", "Masks", "How it runs"
 
 Inputs = Annotated[

@@ -58,15 +58,19 @@ def train(
     export: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a bundle at the end.")
     ] = None,
+    checkpoint: Annotated[
+        c.Checkpoint, typer.Option(help="What is exported; best: by the config's validation.")
+    ] = c.Checkpoint.last,
 ) -> None:
     """Train a method; started again, it goes on where it stopped."""
     from spinect import training
 
     settings = training.load_config(config, overrides or [])
+    training.check_checkpoint(settings, checkpoint.value)
     folder = training.train(settings, run or Path("runs") / config.stem)
     typer.echo(folder)
     if export is not None:
-        training.export(folder, export)
+        training.export(folder, export, checkpoint=checkpoint.value)
         typer.echo(export)
 
 

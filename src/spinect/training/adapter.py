@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from spinect.errors import TrainingError
 from spinect.nets.blocks import freeze_statistics
 from spinect.nets.unet import channels_last
 from spinect.protocols import Batch, Method
+from spinect.training.broken import refuse_broken_batches
 from spinect.training.config import RunConfig
+from spinect.training.memory import is_out_of_memory, out_of_memory
 from spinect.training.optim import (
     Ema,
     as_module,
@@ -84,23 +86,32 @@ class MethodAdapter(LightningModule):
         return [one.to(device) for one in batch]
 
     def training_step(self, batches: list[Batch], batch_idx: int) -> None:
-        """One update: every part's optimiser steps, then the moving average."""
+        """One update: every part's optimiser steps, then the moving average.
+
+        Raises:
+            TrainingError: A loss or gradient is not finite, or memory ran out.
+        """
         del batch_idx
         began = time.perf_counter()
-        settings = self.config.trainer
-        factor = learning_rate_factor(settings, self.updates, self.minutes)
-        if share_done(settings, self.updates, self.minutes) >= settings.freeze_norm:
-            freeze_statistics(self.method)
-        streams = [iter(self.losses_of(self._formatted(batch))) for batch in batches]
-        self.last, self.terms = {}, {}
-        stage = 0
-        while (part := self._accumulate(streams, stage)) is not None:
-            self._step(part, factor)
+        try:
+            self._update(batches)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error)
+        else:
+            self.ema.update(self.method)
+            self.updates += 1
+            self.minutes = self._clock()
+            self.network_seconds += time.perf_counter() - began
+            return
+        raise out_of_memory(self, batches, said)
+
+    def rehearse(self, batches: list[Batch]) -> None:
+        """Forward and backward passes of all parts, side by side as in training; no step."""
+        streams, stage = self._streams(batches), 0
+        while self._accumulate(streams, stage, alone=True) is not None:
             stage += 1
-        self.ema.update(self.method)
-        self.updates += 1
-        self.minutes = self._clock()
-        self.network_seconds += time.perf_counter() - began
 
     def state(self) -> dict[str, Any]:
         """Everything that a later start needs: plain numbers, dicts and tensors."""
@@ -119,8 +130,38 @@ class MethodAdapter(LightningModule):
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _accumulate(self, streams: list[Iterator[tuple[str, Tensor]]], stage: int) -> str | None:
-        """Gradients of one stage's mean loss; returns the part to step, None at the end."""
+    def _update(self, batches: list[Batch]) -> None:
+        settings = self.config.trainer
+        factor = learning_rate_factor(settings, self.updates, self.minutes)
+        if share_done(settings, self.updates, self.minutes) >= settings.freeze_norm:
+            freeze_statistics(self.method)
+        streams = self._streams(batches)
+        self.last, self.terms = {}, {}
+        stage = 0
+        while (part := self._accumulate(streams, stage)) is not None:
+            self._step(part, factor, batches)
+            stage += 1
+
+    def _streams(self, batches: list[Batch]) -> list[Iterator[tuple[str, Tensor]]]:
+        return [iter(self.losses_of(self._formatted(batch))) for batch in batches]
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """What happens inside counts for no `max_minutes` and no schedule."""
+        began = self._seconds()
+        try:
+            yield
+        finally:
+            self._started += self._seconds() - began
+
+    def _accumulate(
+        self, streams: list[Iterator[tuple[str, Tensor]]], stage: int, alone: bool = False
+    ) -> str | None:
+        """Gradients of one stage's mean loss; returns the part to step, None at the end.
+
+        Args:
+            alone: The processes do not exchange what they found.
+        """
         self.method.zero_grad(set_to_none=True)
         found: list[str | None] = []
         total = 0.0
@@ -135,7 +176,7 @@ class MethodAdapter(LightningModule):
                 continue
             for name, term in getattr(self.method, "terms", {}).items():
                 self.terms.setdefault(name, []).append(float(term))
-            with self._unsynchronised(micro < len(streams) - 1):
+            with self._unsynchronised(alone or micro < len(streams) - 1):
                 self.manual_backward(loss / len(streams))
             total += float(loss.detach()) / len(streams)
         if len(set(found)) > 1:
@@ -145,7 +186,7 @@ class MethodAdapter(LightningModule):
             self.last[part] = (total, self.last.get(part, (0.0, 0.0))[1])
         return part
 
-    def _step(self, part: str, factor: float) -> None:
+    def _step(self, part: str, factor: float, batches: list[Batch]) -> None:
         if part not in self.optimisers:
             raise TrainingError(f"losses yield the part {part!r}; the method has {self.parts}")
         trainer = self.config.trainer
@@ -153,6 +194,7 @@ class MethodAdapter(LightningModule):
         weights = part_parameters(self.typed_method, part)
         norm = float(torch.nn.utils.clip_grad_norm_(weights, trainer.clip or math.inf))
         if not (math.isfinite(norm) and math.isfinite(loss)):
+            refuse_broken_batches(batches, self.updates)
             raise TrainingError(
                 f"update {self.updates}: the loss of {part} is {loss:g} and its gradient norm "
                 f"{norm:g}; the last checkpoint is kept. Lower trainer.lr (now {trainer.lr:g}) "

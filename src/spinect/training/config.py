@@ -23,6 +23,7 @@ from spinect.data.options import DatasetOptions
 from spinect.errors import ConfigError
 from spinect.training.parse import parse, read_mapping
 from spinect.training.presets import with_export, with_preset
+from spinect.training.settings import TrainerConfig, ValidationConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 # Voxels along R, A, S, of 1 mm unless a dataset says otherwise; two of them are sagittal slices
@@ -133,44 +134,6 @@ class DatasetData(_Patches, frozen=True, extra="forbid"):
         return DatasetOptions(**taken, patch=(first, second, third), hu_range=hu_range)
 
 
-class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
-    """How the weights are moved."""
-
-    max_steps: PositiveInt | None = None  # optimiser updates
-    max_minutes: PositiveFloat | None = None  # of training, over all starts of this run
-    clock: Literal["wall", "cpu"] = "wall"  # of max_minutes; "cpu": this process, all its threads
-    piece_minutes: PositiveFloat | None = None  # of this start, wall; then checkpoint and leave
-    accumulate: PositiveInt = 1  # micro-batches per update
-    lr: PositiveFloat = 1e-3
-    part_lr: dict[str, PositiveFloat] = {}  # for parts that differ from `lr`
-    betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["cosine", "cosine-clock", "constant"] = "cosine"  # by steps or by minutes
-    warmup: NonNegativeInt = 500  # updates of linear rise
-    weight_decay: NonNegativeFloat = 1e-2  # on tensors of rank 2 and more
-    clip: NonNegativeFloat = 1.0  # gradient norm per part; 0 = off
-    ema: float = Field(default=0.999, ge=0, lt=1)
-    freeze_norm: float = Field(default=0.6, ge=0, le=1)  # share done from which batch norm is fixed
-    precision: Literal["bf16", "fp32"] = "bf16"  # of the forward pass; weights stay fp32
-    channels_last: bool = True
-    checkpoint_minutes: NonNegativeFloat = 5.0  # 0 = after every update
-    log_every: PositiveInt = 50  # updates per row of log.csv
-    preview_every: NonNegativeInt = 500  # updates per picture; 0 = none
-    threads: PositiveInt | None = None  # of the training process; None = torch's choice
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: PositiveInt = 1
-    strategy: Literal["auto", "ddp"] = "auto"
-
-    @model_validator(mode="after")
-    def _has_an_end(self) -> "TrainerConfig":
-        if self.schedule == "cosine-clock" and self.max_minutes is None:
-            raise ValueError("schedule cosine-clock needs max_minutes")
-        if self.schedule == "cosine" and self.max_steps is None:
-            raise ValueError("schedule cosine needs max_steps")
-        if self.max_steps is None and self.max_minutes is None:
-            raise ValueError("give max_steps or max_minutes, or training never ends")
-        return self
-
-
 class FeaturesConfig(BaseModel, frozen=True, extra="forbid"):
     """The frozen network whose features a method's loss compares."""
 
@@ -202,6 +165,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     method: dict[str, Any]  # "name" in methods.registry, and that method's own fields
     data: Annotated[PhantomData | PoolData | DatasetData, Field(discriminator="source")]
     trainer: TrainerConfig
+    validation: ValidationConfig | None = None  # None = off
     start_from: str | None = None  # bundle whose weights the training starts from
     start_partly: bool = False  # tensors that the bundle lacks or has in another shape stay random
     features: FeaturesConfig | None = None  # for methods whose loss gives features a weight

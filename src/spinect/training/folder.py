@@ -8,9 +8,10 @@
       data.json              fingerprint of the training data
       features.json          the frozen network of a feature loss, where there is one
       log.csv                one row per `log_every` updates
+      validation.csv         one row per series and one of their means, at every validation
       tensorboard/           the same for TensorBoard
       previews/              update-NNNNNNN.png
-      checkpoints/           last.ckpt and previous.ckpt
+      checkpoints/           last.ckpt and previous.ckpt; best.ckpt by the validation's metric
 """
 
 import csv
@@ -31,6 +32,8 @@ import spinect
 from spinect.errors import OutputError, SpinectWarning, TrainingError
 from spinect.training.config import RunConfig, dump_config, load_config
 
+_UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
+
 
 class RunFolder:
     """Paths of one run, and what is written there; every file is replaced whole."""
@@ -39,9 +42,11 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.log = path / "log.csv"
+        self.validation = path / "validation.csv"
         self.previews = path / "previews"
         self.last = path / "checkpoints" / "last.ckpt"
         self.previous = path / "checkpoints" / "previous.ckpt"
+        self.best = path / "checkpoints" / "best.ckpt"
 
     def open(self, config: RunConfig) -> dict[str, Any] | None:
         """Make the folder, or find the state to go on from.
@@ -64,23 +69,20 @@ class RunFolder:
             self._compare(config, int(state["updates"]) if state else 0)
         write_text(self.config, dump_config(config))
         self._note_start(int(state["updates"]) if state else 0)
-        self._cut_log(int(state["updates"]) if state else 0)
+        for table in (self.log, self.validation):
+            _cut_table(table, int(state["updates"]) if state else 0)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a checkpoint; the one before it is kept, and a killed write harms neither."""
-        partial = self.last.with_suffix(".partial")
-        try:
-            with partial.open("wb") as stream:
-                torch.save(state, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"{partial}: cannot be written: {error.strerror}") from error
+        partial = _write_state(state, self.last)
         if self.last.exists():
             self.last.replace(self.previous)
         partial.replace(self.last)
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Replace the best checkpoint."""
+        _write_state(state, self.best).replace(self.best)
 
     def load(self, device: str = "cpu") -> dict[str, Any] | None:
         """The newest readable checkpoint, tensors and plain values only; None if there is none.
@@ -92,7 +94,7 @@ class RunFolder:
         for path in present:
             try:
                 state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            except _UNREADABLE as error:
                 text = f"{path}: not readable ({type(error).__name__}); trying the one before"
                 warnings.warn(text, SpinectWarning, stacklevel=2)
                 continue
@@ -101,19 +103,47 @@ class RunFolder:
             raise TrainingError(f"{self.last.parent}: no checkpoint can be read; move it away")
         return None
 
+    def load_best(self) -> dict[str, Any] | None:
+        """The best checkpoint, its tensors left on disk until they are read; None if none is.
+
+        Raises:
+            TrainingError: It cannot be read.
+        """
+        if not self.best.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(
+                self.best, map_location="cpu", weights_only=True, mmap=True
+            )
+        except _UNREADABLE as error:
+            raise TrainingError(
+                f"{self.best}: not readable ({type(error).__name__}); move it away"
+            ) from error
+        return state
+
+    def take(self, checkpoint: str) -> dict[str, Any]:
+        """The "last" or the "best" checkpoint.
+
+        Raises:
+            TrainingError: There is none.
+        """
+        state = self.load_best() if checkpoint == "best" else self.load()
+        if state is None and checkpoint == "best":
+            raise TrainingError(
+                f"{self.path} holds no best checkpoint: no validation has been made. Set "
+                "`validation` in its config and train on, or take the last one"
+            )
+        if state is None:
+            raise TrainingError(f"{self.path} holds no checkpoint yet: train first")
+        return state
+
     def append(self, row: dict[str, float | int | str]) -> None:
         """Add a row to log.csv; a log with other columns is set aside, and a new one begun."""
-        if self.log.exists():
-            with self.log.open(encoding="utf-8") as stream:
-                columns = stream.readline().strip().split(",")
-            if columns != list(row):
-                self.log.replace(self.path / f"log.until-{row['update']:07d}.csv")
-        fresh = not self.log.exists()
-        with self.log.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        _append(self.log, [row])
+
+    def append_validation(self, rows: list[dict[str, float | int | str]]) -> None:
+        """Add rows to validation.csv, likewise."""
+        _append(self.validation, rows)
 
     def _compare(self, config: RunConfig, updates: int) -> None:
         """Refuse another network; record every other change."""
@@ -143,13 +173,44 @@ class RunFolder:
         starts.append(start | machine | {"versions": versions})
         write_text(path, json.dumps(starts, indent=2) + "\n")
 
-    def _cut_log(self, updates: int) -> None:
-        """Drop the rows after the checkpoint: they will be written again."""
-        if not self.log.exists():
-            return
-        head, *rows = self.log.read_text(encoding="utf-8").splitlines()
-        kept = [row for row in rows if int(row.split(",")[0]) <= updates]
-        write_text(self.log, "\n".join([head, *kept]) + "\n")
+
+def _write_state(state: dict[str, Any], path: Path) -> Path:
+    """Write a checkpoint beside its place; returns the file that is to be moved there."""
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{partial}: cannot be written: {error.strerror}") from error
+    return partial
+
+
+def _append(table: Path, rows: list[dict[str, float | int | str]]) -> None:
+    columns = list(rows[0])
+    if table.exists():
+        with table.open(encoding="utf-8") as stream:
+            before = stream.readline().strip().split(",")
+        if before != columns:
+            old = f"{table.stem}.until-{rows[0]['update']:07d}{table.suffix}"
+            table.replace(table.with_name(old))
+    fresh = not table.exists()
+    with table.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns)
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def _cut_table(table: Path, updates: int) -> None:
+    """Drop the rows after the checkpoint: they will be written again."""
+    if not table.exists():
+        return
+    head, *rows = table.read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if int(row.split(",")[0]) <= updates]
+    write_text(table, "\n".join([head, *kept]) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from spinect.training.config import RunConfig
 from spinect.training.folder import RunFolder
 from spinect.training.loader import TimedLoader
 from spinect.training.preview import save_preview
+from spinect.training.record import Recorder
 
 LOG = logging.getLogger(__name__)
 
@@ -23,8 +24,15 @@ LOG = logging.getLogger(__name__)
 class Keeper(Callback):
     """Looks after each update; only the first process writes."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, loader: TimedLoader):
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        loader: TimedLoader,
+        recorder: Recorder | None = None,
+    ):
         self.config, self.folder, self.loader = config, folder, loader
+        self.recorder = recorder
         self.signal: int | None = None  # that asked for the end
         self._handlers: dict[int, Any] = {}
         self._began = self._saved = self._logged = time.perf_counter()
@@ -36,13 +44,19 @@ class Keeper(Callback):
         self._board: SummaryWriter | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        adapter = _adapter(pl_module)
+        del trainer, pl_module
         self._began = self._saved = self._logged = time.perf_counter()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._ask_to_stop)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The one epoch begins when the adapter has found where an earlier start left off."""
+        adapter = _adapter(pl_module)
         if trainer.is_global_zero:
             board = self.folder.path / "tensorboard"
             self._board = SummaryWriter(str(board), purge_step=adapter.updates + 1)
+        if self.recorder is not None:
+            self.recorder.start(adapter)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,8 +71,9 @@ class Keeper(Callback):
                 self._preview = self._preview or batch[0]
                 path = self.folder.previews / f"update-{adapter.updates:07d}.png"
                 save_preview(adapter, self._preview, path, self.config.seed)
+        improved = self._validate(adapter)
         ended = self._ended(trainer, adapter)
-        due = time.perf_counter() - self._saved >= settings.checkpoint_minutes * 60
+        due = improved or time.perf_counter() - self._saved >= settings.checkpoint_minutes * 60
         if (due or ended) and trainer.is_global_zero:
             self.folder.save(adapter.state())
             self._saved = time.perf_counter()
@@ -77,13 +92,32 @@ class Keeper(Callback):
         if self._board is not None:
             self._board.close()
 
+    def _validate(self, adapter: MethodAdapter) -> bool:
+        """Where it is due; its time is not that of the updates. True: there is a new best one.
+
+        Then the last checkpoint is written too, so that no run goes on from before its best one.
+        """
+        if self.recorder is None or not self.recorder.due(adapter, self._complete(adapter)):
+            return False
+        began = time.perf_counter()
+        with adapter.clock_stopped():
+            better = self.recorder.validate(adapter, self._board, lambda: self.signal is not None)
+        self._logged += time.perf_counter() - began
+        return better
+
+    def _complete(self, adapter: MethodAdapter) -> bool:
+        """Whether the config's end is reached; all processes agree."""
+        settings = self.config.trainer
+        return adapter.updates >= (
+            settings.max_steps or adapter.updates + 1
+        ) or adapter.minutes >= (settings.max_minutes or float("inf"))
+
     def _ended(self, trainer: Trainer, adapter: MethodAdapter) -> bool:
         settings = self.config.trainer
         piece = (time.perf_counter() - self._began) / 60
         done = (
             self.signal is not None
-            or adapter.updates >= (settings.max_steps or adapter.updates + 1)
-            or adapter.minutes >= (settings.max_minutes or float("inf"))
+            or self._complete(adapter)
             or piece >= (settings.piece_minutes or float("inf"))
         )
         if trainer.world_size > 1:  # all processes leave together

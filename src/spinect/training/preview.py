@@ -13,6 +13,7 @@ from torch import Tensor
 from spinect.anatomy import CLASSES
 from spinect.protocols import HEADS, Batch, Method
 from spinect.training.adapter import MethodAdapter
+from spinect.training.aside import averaged
 from spinect.training.optim import draw_seed
 
 Panel = tuple[str, NDArray[np.float32]]
@@ -34,14 +35,9 @@ def save_preview(
 
     The averaged weights make it; volumes are cut in the middle of their left-right axis.
     """
-    adapter.ema.swap(adapter.method)
-    adapter.method.eval()
-    method = adapter.typed_method
     condition = batch.condition[:rows]
-    with adapter.autocast():
-        heads = _predict(method, condition, seed)
-    adapter.method.train()
-    adapter.ema.swap(adapter.method)
+    with averaged(adapter.method, adapter.ema), adapter.autocast():
+        heads = _predict(adapter.typed_method, condition, seed)
     shown = [_panels(batch, heads, row) for row in range(len(condition))]
     columns = max(map(len, shown))
     figure = Figure(figsize=(2.4 * columns, 2.6 * len(shown)), layout="constrained")

@@ -1,4 +1,4 @@
-"""`train` runs a config in a run folder; `export` makes a bundle of what it learnt."""
+"""`train` runs a config in a run folder."""
 
 import hashlib
 import json
@@ -6,27 +6,26 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
 
-from spinect.bundle import load_bundle, save_bundle
-from spinect.card import Card, TrainingFacts
-from spinect.errors import ConfigError, TrainingError
+from spinect.errors import ConfigError
 from spinect.inference.prepare import CHANNELS
-from spinect.methods.registry import build, config_model
 from spinect.protocols import Method
 from spinect.training.adapter import MethodAdapter
-from spinect.training.config import DatasetData, RunConfig, load_config
-from spinect.training.features import give_features, note_features, noted_features
+from spinect.training.aside import deterministic
+from spinect.training.build import make_method
+from spinect.training.config import DatasetData, RunConfig
+from spinect.training.features import give_features, note_features
 from spinect.training.folder import RunFolder, write_text
 from spinect.training.keeper import Keeper
-from spinect.training.loader import data_roots, make_loader, make_stream
-from spinect.training.optim import as_module, draw_seed
+from spinect.training.loader import TimedLoader, data_roots, make_loader, make_stream
+from spinect.training.optim import as_module
+from spinect.training.record import Recorder
+from spinect.training.validate import make_plan
 
 LOG = logging.getLogger(__name__)
 
@@ -39,8 +38,10 @@ def train(config: RunConfig, run_folder: Path) -> Path:
     under way and leave a checkpoint.
 
     Raises:
-        ConfigError: The method's fields or the data do not fit.
-        TrainingError: The loss is not finite, or the folder belongs to another network.
+        ConfigError: The method's fields or the data do not fit, a validation would measure what is
+            trained on, or an operation has no deterministic form.
+        TrainingError: The loss or a batch is not finite, memory ran out, or the folder belongs to
+            another network; the last checkpoint is kept.
         KeyboardInterrupt: Ctrl-C, after the checkpoint.
         SystemExit: 143 by SIGTERM, after the checkpoint; 130 by a second Ctrl-C, at once.
     """
@@ -51,6 +52,7 @@ def train(config: RunConfig, run_folder: Path) -> Path:
     _refuse_thin_patches(config, method)
     _refuse_other_channels(config, method)
     features = give_features(method, config)
+    plan = make_plan(config, method)
     folder = RunFolder(run_folder)
     rank = int(os.environ.get("LOCAL_RANK", "0"))  # set for the further processes of ddp
     first = rank == 0  # the others only read
@@ -66,24 +68,37 @@ def train(config: RunConfig, run_folder: Path) -> Path:
         write_text(run_folder / "data.json", json.dumps(facts, indent=2) + "\n")
     adapter = MethodAdapter(method, config, state)
     loader = make_loader(stream, config, start, rank, settings.devices)
-    keeper = Keeper(config, folder, loader)
+    keeper = Keeper(config, folder, loader, Recorder(plan, folder) if plan else None)
     LOG.info("%s: from update %d, %d parameters", run_folder, start, count_parameters(method))
-    with warnings.catch_warnings():
-        # Lightning's advice on workers and its list of our own settings say nothing new.
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*(lightning|isinstance.treespec).*")
-        talk = logging.getLogger("lightning.pytorch")
-        level = talk.level
-        talk.setLevel(logging.WARNING)
-        try:
-            _trainer(config, method, keeper).fit(adapter, train_dataloaders=loader)
-        finally:
-            talk.setLevel(level)
+    _fit(_trainer(config, method, keeper), adapter, loader)
     if keeper.signal == signal.SIGINT:
         raise KeyboardInterrupt
     if keeper.signal is not None:
         raise SystemExit(128 + keeper.signal)  # as a shell says of a program that SIGTERM ended
     return run_folder
+
+
+def _fit(trainer: Trainer, adapter: MethodAdapter, loader: TimedLoader) -> None:
+    """Run Lightning without its talk, and in the way that `trainer.deterministic` asks for."""
+    exact = adapter.config.trainer.deterministic
+    talk = logging.getLogger("lightning.pytorch")
+    level = talk.level
+    with warnings.catch_warnings(), deterministic(exact):
+        # Lightning's advice on workers and its list of our own settings say nothing new.
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*(lightning|isinstance.treespec).*")
+        talk.setLevel(logging.WARNING)
+        try:
+            trainer.fit(adapter, train_dataloaders=loader)
+        except RuntimeError as error:
+            if not (exact and "deterministic" in str(error)):
+                raise
+            raise ConfigError(
+                f"trainer.deterministic: {' '.join(str(error).split())[:200]}: this method cannot "
+                f"be trained so on {adapter.device}; set it to false"
+            ) from error
+        finally:
+            talk.setLevel(level)
 
 
 def _refuse_thin_patches(config: RunConfig, method: Method) -> None:
@@ -114,107 +129,6 @@ def _refuse_other_channels(config: RunConfig, method: Method) -> None:
                 f"patches have {CHANNELS[name]} channels ({name}), the method takes "
                 f"{method.in_channels}: set method.in_channels to {CHANNELS[name]}"
             )
-
-
-def make_method(config: RunConfig) -> Method:
-    """The config's method with its initial weights: drawn from the seed, or a bundle's.
-
-    Raises:
-        ConfigError: The config and the bundle of `start_from` describe different networks, or,
-            with `start_partly`, have no tensor in common.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw_seed(config.seed, 0))
-        method = build(config.method["name"], config.method_fields)
-    if config.start_from is not None:
-        source = as_module(load_bundle(config.start_from).method).state_dict()
-        if config.start_partly:
-            source = _fitting(source, as_module(method).state_dict(), config.start_from)
-        try:
-            as_module(method).load_state_dict(source)
-        except RuntimeError as error:
-            text = " ".join(str(error).split())[:300]
-            raise ConfigError(f"start_from {config.start_from}: another network: {text}") from error
-    return method
-
-
-def export(
-    run_folder: Path,
-    out: Path,
-    metrics: Mapping[str, Any] | None = None,
-    limits: tuple[str, ...] = (),
-) -> Card:
-    """Make a bundle of a run's averaged weights; it may still be training.
-
-    Args:
-        run_folder: Of `train`.
-        out: The bundle's folder.
-        metrics: Measured figures for the card.
-        limits: Known limits for the card, after those of the config.
-    Returns:
-        The card as written.
-    Raises:
-        TrainingError: There is no checkpoint.
-    """
-    folder = RunFolder(run_folder)
-    config = load_config(folder.config)
-    state = folder.load()
-    if state is None:
-        raise TrainingError(f"{run_folder} holds no checkpoint yet: train first")
-    method, fields = _lean(config)
-    trained = state["method"] | state["ema"]["average"]
-    as_module(method).load_state_dict({k: trained[k] for k in as_module(method).state_dict()})
-    facts = run_folder / "data.json"
-    updates = int(state["updates"])
-    settings, about = config.trainer, config.export
-    samples = updates * settings.accumulate * settings.devices
-    card = Card(
-        name=about.name or config.name,
-        summary=about.summary,
-        method=config.method["name"],
-        config=fields,
-        modes=about.modes,
-        inputs=about.inputs,
-        channels=about.channels,
-        preprocessing=about.preprocessing,
-        training=TrainingFacts(
-            data=json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {},
-            command=about.command,
-            seed=config.seed,
-            steps=updates,
-            patches=samples * config.data.patches_per_item,
-            hours=round(float(state["minutes"]) / 60, 3),
-            features=noted_features(run_folder),
-        ),
-        metrics=dict(metrics or {}),
-        licence=about.licence,
-        citation=about.citation,
-        limits=(*about.limits, *limits),
-    )
-    return save_bundle(out, method, card, about.dtype)
-
-
-def _lean(config: RunConfig) -> tuple[Method, dict[str, Any]]:
-    """The method as a bundle holds it, and its fields: without what only training needs, where
-    its config has the field `inference_only`.
-    """
-    name, fields = config.method["name"], dict(config.method_fields)
-    if "inference_only" in config_model(name).model_fields:
-        fields["inference_only"] = True
-    with torch.random.fork_rng(devices=[]):
-        return build(name, fields), fields
-
-
-def _fitting(
-    source: Mapping[str, Tensor], random: Mapping[str, Tensor], origin: str
-) -> dict[str, Tensor]:
-    """`random` with what `source` holds under the same name in the same shape."""
-    fits = {k: v for k, v in source.items() if k in random and random[k].shape == v.shape}
-    if not fits:
-        raise ConfigError(f"start_from {origin}: not one tensor fits the method's network")
-    kept = sorted(random.keys() - fits.keys())
-    LOG.info("start_from %s: %d tensors taken, random: %s", origin, len(fits), ", ".join(kept))
-    return {**random, **fits}
 
 
 def data_fingerprint(config: RunConfig) -> dict[str, Any]:
