@@ -185,7 +185,7 @@ def test_batches_that_cannot_teach_are_refused():
     with pytest.raises(ConfigError, match="holds no CT"):
         next(iter(method.losses(Batch(batch.condition, batch.inside))))
     unpaired = Batch(batch.condition, batch.inside, batch.target, target_inside=batch.inside)
-    with pytest.raises(ConfigError, match=r"set data\.paired true"):
+    with pytest.raises(ConfigError, match=r"set data\.paired to true"):
         next(iter(method.losses(unpaired)))
 
 
