@@ -52,8 +52,8 @@ def vp_levels(total: int, first: float = 0.1, last: float = 20.0, start: float =
     """(total,) rising levels of the variance-preserving process with few, large steps, float64.
 
     Evenly spaced in time from `start`, which counts as free of noise, to 1.
-    Source: the process of Song et al., arXiv 2011.13456, eq. 33, cut into a few steps as Xiao
-    et al., arXiv 2112.07804, do it.
+    Source: the process of Song et al., arXiv 2011.13456, cut into a few steps as Xiao et al.,
+    arXiv 2112.07804, do it.
     """
     t = torch.linspace(start, 1, total + 1, dtype=torch.float64)
     log_abar = -(t**2) * (last - first) / 2 - t * first

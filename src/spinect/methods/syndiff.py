@@ -129,7 +129,7 @@ class SynDiff(nn.Module):
             ConfigError: The batch has no CT, its MR is not where `mr_range` says, its patches are
                 too small for the critics, or the method was built for inference only.
 
-        Source: arXiv 2207.08208, eq. 9-16; order and weights as the published code has them.
+        Source: arXiv 2207.08208; terms, order and weights are those of its published code.
         """
         if self.config.inference_only:
             raise ConfigError(
@@ -294,7 +294,7 @@ class SynDiff(nn.Module):
         """Mean over the batch of |gradient of the score by x_k|**2; arguments as `_noise_scores`.
 
         In float32: squares of small gradients are too much for bf16.
-        Source: Mescheder et al., arXiv 1801.04406, eq. 9, without its gamma / 2.
+        Source: Mescheder et al., arXiv 1801.04406, its R1 without gamma / 2.
         """
         with torch.autocast(real.device.type, enabled=False):
             near = real.detach().requires_grad_()

@@ -4,7 +4,8 @@ Unlike `BlurDown` and `BlurUp`, these darken the borders: a constant of 1 become
 when it is halved, 0.75 when it is doubled. The networks of SynDiff were published with it. All are
 linear in the image, so a penalty on gradients can be differentiated through them.
 
-Source: the factors-of-two case of Karras et al., arXiv 1912.04958, app. B.
+Source: the published code of Ozbey et al., arXiv 2207.08208, and Xiao et al., arXiv 2112.07804,
+there written for GPUs alone; zeros, order and gain are theirs.
 """
 
 import torch.nn.functional as F

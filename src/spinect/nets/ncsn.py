@@ -22,7 +22,7 @@ class NCSN(nn.Module):
     Blocks halve and double through filters; the halved input enters each level anew; sums are
     divided by sqrt(2). Group norm takes its statistics over the tile, so the answer depends on it.
 
-    Source: the NCSN++ of Song et al., arXiv 2011.13456, app. H, with the style of Xiao et al.,
+    Source: the NCSN++ of Song et al., arXiv 2011.13456, with the style of Xiao et al.,
     arXiv 2112.07804, as Ozbey et al., arXiv 2207.08208, use it.
 
     Args:
