@@ -106,7 +106,7 @@ def test_a_segmenter_gets_the_ct_alone(folder):
 
 
 def test_a_method_counts_on_what_its_training_drops(folder):
-    """The preset drops conditions in 2D and not in 3D; scale and share must be those of the data."""
+    """Scale and share must be those of the data; what is dropped need not be used."""
     raw = yaml.safe_load(dump_config(config(folder, 2)))
     method = {"name": "diffusion", "ndim": 2, "in_channels": 1}
     for told in ("max", "none"):
