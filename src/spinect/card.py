@@ -27,8 +27,9 @@ TENSORS, CARD, README = "model.safetensors", "bundle.yaml", "README.md"
 SEARCH_VARIABLE = "SPINECT_MODELS"  # folders that hold bundles, separated as in PATH
 DType = Literal["float16", "bfloat16", "float32"]
 # What a network sees: "robust3" two robust scalings and the field of view, "max" [0, max] on
-# [-1, 1], "hu" a CT; "_ramps" adds the position in the volume along R, A, S, from 0 to 1.
-Channels = Literal["robust3", "hu", "max", "robust3_ramps", "max_ramps"]
+# [-1, 1], "hu" a CT; "_ramps" adds the position in the volume along R, A, S, from 0 to 1, and
+# "_ramps_rip" along R, I, P: the axes of networks that were trained elsewhere.
+Channels = Literal["robust3", "hu", "max", "robust3_ramps", "max_ramps", "max_ramps_rip"]
 # The grid that a network works on: cubes, or sagittal slices as they were measured.
 Raster = Literal["iso", "slices"]
 

@@ -144,6 +144,18 @@ def test_ramps_run_over_the_whole_volume(mr, tile):
         np.testing.assert_allclose(told, np.broadcast_to(wanted, told.shape), atol=2e-3)
 
 
+def test_ramps_of_a_foreign_network_run_along_its_own_axes(mr):
+    """To the right, to the feet, to the back, in this order; the last two fall along S and A."""
+    told = {}
+    for recipe in ("max_ramps", "max_ramps_rip"):
+        picked = [_bundle(Picker(4, c), (16, 16, 16), channels=recipe) for c in range(4)]
+        told[recipe] = [translate(mr, b, device="cpu", precision="fp32").ct.data for b in picked]
+    image, right, front, head = told["max_ramps"]
+    wanted = (image, right, 1000 - head, 1000 - front)  # 1 is 1000 HU
+    for ours, theirs in zip(wanted, told["max_ramps_rip"], strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=2e-3)
+
+
 def test_two_dimensional_methods_see_sagittal_slices(mr):
     _, expected = _expected(mr)
     out = translate(mr, _bundle(Identity(2), (1, 16, 16), True), device="cpu", precision="fp32")

@@ -103,3 +103,16 @@ def test_a_network_of_other_channels_is_refused_before_it_runs(folder, tmp_path)
 def test_a_segmenter_gets_the_ct_alone(folder):
     with pytest.raises(ConfigError, match="ramps go with task translate"):
         config(folder, 3, task="segment", ramps=True)
+
+
+def test_a_method_counts_on_what_its_training_drops(folder):
+    """Scale and share must be those of the data; what is dropped need not be used."""
+    raw = yaml.safe_load(dump_config(config(folder, 2)))
+    method = {"name": "diffusion", "ndim": 2, "in_channels": 1}
+    for told in ("max", "none"):
+        assert parse_config(raw | {"method": method | {"dropped": told}})
+    with pytest.raises(ConfigError, match=r"method\.dropped is robust, but training drops max"):
+        parse_config(raw | {"method": method | {"dropped": "robust"}})
+    raw["data"]["dropout"] = 0.0
+    with pytest.raises(ConfigError, match=r"method\.dropped is max, but training drops none"):
+        parse_config(raw | {"method": method | {"dropped": "max"}})

@@ -1,6 +1,7 @@
 """`spinect models`, `methods`, `info`, `doctor`, `cite`: what is there and whether it works."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,15 +14,38 @@ class ModelsAction(StrEnum):
     list = "list"
     verify = "verify"
     show = "show"
+    import_ = "import"
+
+
+class WeightsFormat(StrEnum):
+    graf2023 = "graf2023"
+
+
+class WeightsSampler(StrEnum):
+    ancestral = "ancestral"
+    graf2023 = "graf2023"
 
 
 @guarded
 def models(
     action: Annotated[ModelsAction, typer.Argument(help="What to do.")] = ModelsAction.list,
-    name: Annotated[str | None, typer.Argument(help="Model, or a bundle's folder.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Model, or a bundle's folder; a file to import.")
+    ] = None,
+    kind: Annotated[
+        WeightsFormat | None, typer.Option("--format", help="import: whose checkpoint it is.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FOLDER", help="import: of the new bundle."),
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="import: the averaged copy.")] = False,
+    sampler: Annotated[
+        WeightsSampler, typer.Option(help="import: graf2023 draws as published, wrong sign.")
+    ] = WeightsSampler.ancestral,
     json: c.Json = False,
 ) -> None:
-    """List the models, check their files, or show a model's card."""
+    """List the models, check their files, show a model's card, or import foreign weights."""
     from spinect import card as bundle
     from spinect.errors import ConfigError
 
@@ -33,6 +57,19 @@ def models(
             print_json(card.model_dump(mode="json"))
         else:
             typer.echo(bundle.model_card(card))
+        return
+    if action is not ModelsAction.import_ and (kind or output or ema):
+        raise ConfigError("--format, --output and --ema belong to spinect models import")
+    if action is ModelsAction.import_:
+        from spinect.workflows.import_weights import import_graf2023
+
+        if name is None or kind is None:
+            raise ConfigError("say what to import: spinect models import FILE --format graf2023")
+        made = import_graf2023(Path(name), output, ema=ema, sampler=sampler.value)
+        if json:
+            print_json({"bundle": str(made)})
+        else:
+            typer.echo(made)
         return
     cards = [bundle.read_card(bundle.find_bundle(name))] if name else bundle.list_bundles()
     if action is ModelsAction.verify:

@@ -1,7 +1,7 @@
 """From a volume to the channels that a network sees, on the grid that it works on."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from spinect.geometry.resample import resample
 
 # Recipes of the input channels -> how many they are.
 CHANNELS: dict[Channels, int] = {
-    "robust3": 3, "hu": 1, "max": 1, "robust3_ramps": 6, "max_ramps": 4,
+    "robust3": 3, "hu": 1, "max": 1, "robust3_ramps": 6, "max_ramps": 4, "max_ramps_rip": 4,
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Prepared:
         inside: (X, Y, Z) bool, the field of view.
         peeled: Constant boundary planes of the source that are outside of it.
         outside: What pads the channels.
-        ramps: Whether the network also sees where a voxel lies in the volume.
+        ramps: Axes that it sees the position along, "RAS" or "RIP"; "" for none.
     """
 
     grid: Grid
@@ -44,7 +44,7 @@ class Prepared:
     inside: NDArray[np.bool_]
     peeled: int
     outside: float = 0.0
-    ramps: bool = False
+    ramps: Literal["RAS", "RIP", ""] = ""
 
 
 def bundle_grid(grid: Grid, card: Card) -> Grid:
@@ -76,7 +76,13 @@ def prepare(volume: Volume, card: Card) -> Prepared:
         mask = torch.from_numpy(inside)[None, None].float()
         channels = mr_channels(data, mask, grid.spacing.round(6).tolist())[0]
     outside = -1.0 if card.channels.startswith("max") else 0.0
-    return Prepared(grid, channels, inside, peeled, outside, card.channels.endswith("_ramps"))
+    return Prepared(grid, channels, inside, peeled, outside, _ramps(card.channels))
+
+
+def _ramps(channels: Channels) -> Literal["RAS", "RIP", ""]:
+    if channels.endswith("_rip"):
+        return "RIP"
+    return "RAS" if channels.endswith("_ramps") else ""
 
 
 def _without_frame(volume: Volume) -> tuple[Volume, int]:

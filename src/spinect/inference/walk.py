@@ -189,7 +189,7 @@ class Walk:
 def _padded(prepared: Prepared, tiling: Tiling, plan: Plan) -> Tensor:
     """The channels in a volume that the tiles cover exactly."""
     known = len(prepared.channels)
-    out = allocate((known + 3 * prepared.ramps, *tiling.padded), np.float32, plan.on_disk)
+    out = allocate((known + 3 * bool(prepared.ramps), *tiling.padded), np.float32, plan.on_disk)
     if prepared.outside:
         out[:known] = prepared.outside
     out[(slice(known), *tiling.inner)] = prepared.channels.numpy()
@@ -197,5 +197,8 @@ def _padded(prepared: Prepared, tiling: Tiling, plan: Plan) -> Tensor:
         lines = zip(tiling.padded, tiling.before, strict=True)
         steps = [torch.arange(n, dtype=torch.float32) - b for n, b in lines]
         places = torch.stack(torch.meshgrid(*steps, indexing="ij"))
-        out[known:] = ramps(places, tiling.shape, tiling.tile).numpy()
+        rising = ramps(places, tiling.shape, tiling.tile)
+        if prepared.ramps == "RIP":
+            rising = torch.stack([rising[0], 1 - rising[2], 1 - rising[1]])
+        out[known:] = rising.numpy()
     return torch.from_numpy(out)
