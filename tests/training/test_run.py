@@ -7,6 +7,7 @@ import signal
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from spinect.bundle import load_bundle
@@ -54,6 +55,17 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path, stream, 
     stream()
     train(config, tmp_path / "broken")
     assert_equal_bitwise(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "broken"))
+
+
+def test_a_resumed_run_keeps_its_curves(tmp_path, stream, config):
+    """TensorBoard drops what comes after the checkpoint, and nothing before it."""
+    stream(fails_at=5)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config, tmp_path / "run")
+    stream()
+    train(config, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [point.step for point in events.Scalars("network_loss")] == [2, 4, 6]
 
 
 def test_noise_is_a_function_of_the_sample(tmp_path, stream, raw, monkeypatch):

@@ -10,8 +10,10 @@ import torch
 import yaml
 from scipy import ndimage
 from torch import nn
+from typer.testing import CliRunner
 
 from spinect.bundle import load_bundle
+from spinect.cli.main import app
 from spinect.errors import ConfigError, TrainingError
 from spinect.geometry.resample import resample
 from spinect.inference import predict_masks, translate
@@ -396,3 +398,17 @@ def test_a_validation_reads_back_equal(raw, folder, tmp_path):
     path.write_text(dump_config(config))
     assert load_config(path) == config
     assert yaml.safe_load(path.read_text())["validation"]["subjects"] == 3
+
+
+def test_the_command_exports_the_best(tmp_path, stream, raw, folder, monkeypatch):
+    stream()
+    scripted(monkeypatch, [3.0, 1.0, 2.0])
+    path, bundle = tmp_path / "run.yaml", tmp_path / "bundle"
+    asked = ["train", str(path), "--run", str(tmp_path / "run"), "--export", str(bundle)]
+    path.write_text(yaml.safe_dump(raw))
+    refused = CliRunner().invoke(app, [*asked, "--checkpoint", "best"])
+    assert refused.exit_code == 1
+    assert not (tmp_path / "run").exists()  # before hours of training
+    path.write_text(dump_config(measured(raw, folder)))
+    assert CliRunner().invoke(app, [*asked, "--checkpoint", "best"]).exit_code == 0
+    assert load_bundle(bundle).card.training.steps == 4
