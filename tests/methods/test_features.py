@@ -120,7 +120,9 @@ def test_a_method_that_holds_a_network_does_not_own_it():
 
 
 def test_a_weight_without_a_network_or_a_ct_is_refused():
-    with pytest.raises(ConfigError, match=r"features is 0.5, but no frozen .* set features: {bund"):
+    with pytest.raises(
+        ConfigError, match=r"features is 0.5, but no frozen .* set features: {bundle"
+    ):
         next(regression(2).losses(batch_of(2)))
     with pytest.raises(ConfigError, match="compares CTs: it needs the head ct"):
         build("segmentation", {"weights": {"features": 1.0}})
