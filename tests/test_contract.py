@@ -251,6 +251,21 @@ def test_saved_and_reloaded_weights_answer_alike(name, ndim, tmp_path):
     assert torch.equal(answer(other, condition), answer(method, condition))
 
 
+def test_built_for_inference_it_answers_alike_and_is_smaller(name, ndim):
+    """Where a method needs more in training than in use; without it, training is refused."""
+    if "inference_only" not in config_model(name).model_fields:
+        pytest.skip("needs nothing in training that its answer does not")
+    whole = made(name, ndim).eval()
+    lean = build(name, SMALL.get(name, {}) | {"ndim": ndim, "inference_only": True}).eval()
+    kept = lean.state_dict().keys()
+    assert kept < whole.state_dict().keys()
+    lean.load_state_dict({key: whole.state_dict()[key] for key in kept})
+    condition = batch_for(whole).condition
+    assert torch.equal(answer(lean, condition), answer(whole, condition))
+    with pytest.raises(ConfigError, match="inference_only"):
+        next(iter(lean.losses(batch_for(whole))))
+
+
 def test_autocast_answers_nearly_alike(name, ndim):
     """bfloat16 networks stay within a few per cent of float32 ones, in training too."""
     method = made(name, ndim).eval()

@@ -18,6 +18,7 @@ from spinect.methods.gan import (
     init_xavier,
     inside_target,
     known,
+    refuse_training,
     score_loss,
 )
 from spinect.methods.networks import CriticConfig, Generator, GeneratorNetwork, ResnetConfig
@@ -52,15 +53,17 @@ class CutConfig(BaseModel, frozen=True, extra="forbid"):
     mirror: float = Field(0.0, ge=0, le=1)  # share of the updates that translate a mirrored image
     first: Literal["critic", "generator"] = "critic"  # which of them steps first
     init: Literal["xavier", "normal"] = "xavier"  # with gain 0.02 and no bias; N(0, 0.02)
+    inference_only: bool = False  # build what makes the CT and nothing else, as bundles do
 
 
 class ContrastiveGenerator(nn.Module):
     """The generator, and the heads that only its training needs."""
 
-    def __init__(self, network: Generator, heads: PatchFeatures) -> None:
+    heads: PatchFeatures
+
+    def __init__(self, network: Generator) -> None:
         super().__init__()
         self.network = network
-        self.heads = heads
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,12 @@ class Cut(OneCall):
         self.ndim: int = config.ndim
         self.in_channels: int = config.in_channels
         network = config.generator.build_generator(config.ndim, config.in_channels)
-        widths = tap_widths(network, config.ndim, config.in_channels, config.taps)
         self.divisor = network.divisor
-        self.generator = ContrastiveGenerator(network, PatchFeatures(widths, config.features))
-        self.critic = config.critic.build(config.ndim, 1)
+        self.generator = ContrastiveGenerator(network)
+        if not config.inference_only:
+            widths = tap_widths(network, config.ndim, config.in_channels, config.taps)
+            self.generator.heads = PatchFeatures(widths, config.features)
+            self.critic = config.critic.build(config.ndim, 1)
         if config.init == "xavier":
             init_xavier(self)
         else:
@@ -137,6 +142,7 @@ class Cut(OneCall):
         return ct.float()
 
     def _translated(self, batch: Batch) -> _Translated:
+        refuse_training(self.config.inference_only)
         if batch.target is None:
             raise ConfigError(
                 "a training batch holds no CT; cut learns from MR and CT, of any patients: "

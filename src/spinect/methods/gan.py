@@ -66,6 +66,17 @@ def check_sizes(images: Tensor, divisor: int, least: int = 1) -> None:
         )
 
 
+def refuse_training(inference_only: bool) -> None:
+    """Raises:
+    ConfigError: The method was built without its critics.
+    """
+    if inference_only:
+        raise ConfigError(
+            "this method was built with inference_only, without critics: it cannot be trained; "
+            "set method.inference_only to false"
+        )
+
+
 class ImagePool(nn.Module):
     """A history of fakes for the critic: half of what it returns is older than what it got.
 

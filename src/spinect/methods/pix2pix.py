@@ -17,6 +17,7 @@ from spinect.methods.gan import (
     frozen,
     init_normal,
     known,
+    refuse_training,
     score_loss,
 )
 from spinect.methods.losses import l1_loss
@@ -45,6 +46,7 @@ class Pix2PixConfig(BaseModel, frozen=True, extra="forbid"):
     first: Literal["critic", "generator"] = "critic"  # which one steps first
     pool: NonNegativeInt = 0  # older fakes that the critic is shown; 0 = none
     zero_bias: bool = True  # biases start at 0, otherwise as torch draws them
+    inference_only: bool = False  # build what makes the CT and nothing else, as bundles do
 
     @model_validator(mode="after")
     def _sees_what_is_there(self) -> Self:
@@ -78,10 +80,10 @@ class Pix2Pix(OneCall):
         self.generator: Generator = config.generator.build_generator(
             config.ndim, config.in_channels
         )
-        self.critic = config.critic.build(config.ndim, 1 + config.critic_sees)
-        self.pool = ImagePool(config.pool) if config.pool else None
-        for network in (self.generator, self.critic):
-            init_normal(network, zero_bias=config.zero_bias)
+        if not config.inference_only:
+            self.critic = config.critic.build(config.ndim, 1 + config.critic_sees)
+            self.pool = ImagePool(config.pool) if config.pool else None
+        init_normal(self, zero_bias=config.zero_bias)
         self.divisor: int = self.generator.divisor
         self.terms: dict[str, Tensor] = {}
 
@@ -115,6 +117,7 @@ class Pix2Pix(OneCall):
 
     def _target(self, batch: Batch) -> Tensor:
         """The CT of a batch that can be learnt from."""
+        refuse_training(self.config.inference_only)
         refuse_unpaired(batch)
         if batch.target is None:
             raise ConfigError("a training batch holds no CT; give the data source a target")

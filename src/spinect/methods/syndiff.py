@@ -12,7 +12,14 @@ from spinect.diffusion.chain import Chain
 from spinect.diffusion.sample import sample_ancestral
 from spinect.diffusion.schedule import spaced, vp_levels
 from spinect.errors import BundleError, ConfigError
-from spinect.methods.gan import frozen, init_normal, inside_target, known, score_loss
+from spinect.methods.gan import (
+    frozen,
+    init_normal,
+    inside_target,
+    known,
+    refuse_training,
+    score_loss,
+)
 from spinect.methods.losses import l1_loss
 from spinect.methods.networks import CriticConfig, NCSNConfig, NoiseCriticConfig, ResnetConfig
 from spinect.methods.registry import register
@@ -131,10 +138,7 @@ class SynDiff(nn.Module):
 
         Source: arXiv 2207.08208; terms, order and weights are those of its published code.
         """
-        if self.config.inference_only:
-            raise ConfigError(
-                "this method was built with inference_only, without critics: it cannot be trained"
-            )
+        refuse_training(self.config.inference_only)
         sides = self._sides(batch)
         # Read first and written last: micro-batches, which run side by side, count as one update.
         done = int(self.updates)

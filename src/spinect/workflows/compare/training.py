@@ -57,6 +57,7 @@ def training_fields(experiment: Experiment, row: Row, seed: int, home: Path) -> 
     _set(raw, row)  # before the data: the number of axes decides about the patches
     _fill_data(raw, experiment, row)
     _fill_budget(raw, experiment, path)
+    raw.pop("validation", None)  # no row chooses among its checkpoints
     _set(raw, row)  # and after them: what a row sets counts most
     raw["seed"], raw["name"] = seed, f"{experiment.name}.{row.name}"
     parse_config(raw, f"row {row.name}")
