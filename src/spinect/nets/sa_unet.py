@@ -180,10 +180,9 @@ class ChannelNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *S) to the same."""
-        last = x.movedim(1, -1)
-        y: Tensor = F.layer_norm(last, self.gain.shape, self.gain, self.shift, 1e-5)
-        return y.movedim(-1, 1)
+        """(..., C) to the same."""
+        y: Tensor = F.layer_norm(x, self.gain.shape, self.gain, self.shift, 1e-5)
+        return y
 
 
 class Attended(nn.Module):
@@ -191,6 +190,7 @@ class Attended(nn.Module):
 
     Linear attention (Shen et al., arXiv 1812.01243) costs the square of the channels, not of the
     voxels: softmax of the queries over channels, of the keys over voxels, keys times values first.
+    Voxels come before channels throughout, so that channels-last images need no copy.
     """
 
     def __init__(self, ndim: int, channels: int, *, linear: bool) -> None:
@@ -204,18 +204,27 @@ class Attended(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) to the same."""
-        parts = self.queries_keys_values(self.norm(x)).flatten(2)
-        q, k, v = parts.reshape(len(x), 3 * _HEADS, _PER_HEAD, -1).chunk(3, dim=1)
-        if self.linear:
-            q, k = q.softmax(dim=2) * _PER_HEAD**-0.5, k.softmax(dim=3)
-            mixed = (v @ k.transpose(2, 3)) @ q
-        else:
-            mixed = F.scaled_dot_product_attention(
-                *(part.transpose(2, 3) for part in (q, k, v))
-            ).transpose(2, 3)
-        y = self.join(mixed.reshape(len(x), -1, *x.shape[2:]))
-        sum_: Tensor = x + (y if self.out_norm is None else self.out_norm(y))
-        return sum_
+        batch, channels, *size = x.shape
+        voxels = self.norm(x.movedim(1, -1).reshape(batch, -1, channels))
+        weights = self.queries_keys_values.weight.flatten(1).chunk(3)
+        q, k, v = (F.linear(voxels, weight) for weight in weights)  # (B, N, all heads' channels)
+        mixed = _linear_attention(q, k, v) if self.linear else _attention(q, k, v)
+        y = F.linear(mixed, self.join.weight.flatten(1), self.join.bias)
+        y = y if self.out_norm is None else self.out_norm(y)
+        return x + y.reshape(batch, *size, channels).movedim(-1, 1)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(B, N, heads * 32) three times to the same, each head for itself."""
+    heads = (part.unflatten(2, (_HEADS, _PER_HEAD)).transpose(1, 2) for part in (q, k, v))
+    return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+
+
+def _linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same at a cost linear in N; heads are cut apart without being copied."""
+    q = q.unflatten(2, (_HEADS, _PER_HEAD)).softmax(dim=3).flatten(2) * _PER_HEAD**-0.5
+    heads = zip(*(part.split(_PER_HEAD, dim=2) for part in (q, k.softmax(dim=1), v)), strict=True)
+    return torch.cat([mine @ (keys.transpose(1, 2) @ values) for mine, keys, values in heads], 2)
 
 
 class TimeEmbedding(nn.Module):
