@@ -160,7 +160,6 @@ def export(
         raise TrainingError(f"{run_folder} holds no checkpoint yet: train first")
     method = make_method(config)
     as_module(method).load_state_dict(state["method"] | state["ema"]["average"])
-    as_module(method).eval()  # without what only training reads, such as pools
     facts = run_folder / "data.json"
     updates = int(state["updates"])
     settings, about = config.trainer, config.export
