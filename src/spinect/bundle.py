@@ -41,7 +41,7 @@ def save_bundle(folder: Path, method: Method, card: Card, dtype: DType = "float1
 
     Args:
         folder: Where to; an older bundle there is replaced, any other folder is refused.
-        method: The network; only its ``state_dict`` is stored.
+        method: The network, put into evaluation mode; only its ``state_dict`` is stored.
         card: Its card; `sha256` and `dtype` are filled in here.
         dtype: Storage type of floating tensors of rank 2 and more; others stay as they are.
     Returns:
@@ -53,7 +53,7 @@ def save_bundle(folder: Path, method: Method, card: Card, dtype: DType = "float1
     if folder.exists() and not (folder / CARD).is_file():
         raise OutputError(f"{folder} exists and is not a bundle: choose another folder")
     kept = {}
-    for key, tensor in _module(method).state_dict().items():
+    for key, tensor in _module(method).eval().state_dict().items():
         stored = tensor.detach().cpu()
         if stored.is_floating_point() and stored.ndim > 1:  # vectors are few and want precision
             stored = stored.to(getattr(torch, dtype))
