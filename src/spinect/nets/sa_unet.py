@@ -216,15 +216,17 @@ class Attended(nn.Module):
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(B, N, heads * 32) three times to the same, each head for itself."""
-    heads = (part.unflatten(2, (_HEADS, _PER_HEAD)).transpose(1, 2) for part in (q, k, v))
+    cut = (*q.shape[:2], _HEADS, _PER_HEAD)
+    heads = (part.reshape(cut).transpose(1, 2) for part in (q, k, v))
     return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
 
 
 def _linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The same at a cost linear in N; heads are cut apart without being copied."""
-    q = q.unflatten(2, (_HEADS, _PER_HEAD)).softmax(dim=3).flatten(2) * _PER_HEAD**-0.5
-    heads = zip(*(part.split(_PER_HEAD, dim=2) for part in (q, k.softmax(dim=1), v)), strict=True)
-    return torch.cat([mine @ (keys.transpose(1, 2) @ values) for mine, keys, values in heads], 2)
+    likely = q.reshape(*q.shape[:2], _HEADS, _PER_HEAD).softmax(dim=3) * _PER_HEAD**-0.5
+    cut = [part.chunk(_HEADS, dim=2) for part in (likely.flatten(2), k.softmax(dim=1), v)]
+    mixed = [mine @ (keys.mT @ values) for mine, keys, values in zip(*cut, strict=True)]
+    return torch.cat(mixed, dim=2)
 
 
 class TimeEmbedding(nn.Module):

@@ -57,8 +57,7 @@ def export(
     state = folder.take(checkpoint)
     with torch.random.fork_rng(devices=[]):  # the caller's draws are not used up
         method = build(config.method["name"], lean_fields(config))
-    module = as_module(method).eval()  # without what only training reads, such as pools
-    trained = state["method"] | state["ema"]["average"]
+    module, trained = as_module(method).eval(), state["method"] | state["ema"]["average"]
     module.load_state_dict({key: trained[key] for key in module.state_dict()})
     path = run_folder / "data.json"
     updates = int(state["updates"])
