@@ -217,8 +217,8 @@ class Attended(nn.Module):
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(B, N, heads * 32) three times to the same, each head for itself."""
     cut = (*q.shape[:2], _HEADS, _PER_HEAD)
-    heads = (part.reshape(cut).transpose(1, 2) for part in (q, k, v))
-    return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    q, k, v = (part.reshape(cut).transpose(1, 2) for part in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def _linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
