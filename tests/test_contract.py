@@ -40,10 +40,10 @@ SMALL = {
     "segmentation": {"network": RESIDUAL},
     "syndiff": {
         "steps": 2,
-        "generator": {"width": 8, "multiples": (1, 1, 2, 2), "blocks": 1, "attention": 2},
+        "generator": {"width": 8, "multiples": (1, 1, 2), "blocks": 1, "attention": 1},
         "translator": {"width": 8, "blocks": 1},
-        "noise_critic": {"width": 8, "halvings": 4},
-        "patch_critic": {"width": 8, "halvings": 2},
+        "noise_critic": {"width": 16, "halvings": 3},
+        "patch_critic": {"width": 16, "halvings": 1},
     },
 }
 RATES = {"syndiff": 1e-4}  # as published: at 1e-3 its critics of noise leap

@@ -8,9 +8,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from spinect.errors import ConfigError
-from spinect.geometry.resample import resample
 from spinect.methods.registry import build
-from spinect.phantom.pair import make_pair
 from spinect.protocols import Batch
 
 SMALL = {
@@ -239,14 +237,6 @@ def test_any_generator_fits(generator, ndim):
     assert torch.equal(stages[-1], out)
 
 
-@pytest.fixture(scope="module")
-def volumes():
-    """MR by its maximum and HU / 1000 of a phantom, (R, A, S) at 1 mm."""
-    pair = make_pair(42, "lumbar", ("T2w",))
-    mr = torch.from_numpy(resample(pair.mr["T2w"], pair.truth.grid).data.copy()).float()
-    return mr / mr.max(), (torch.from_numpy(pair.truth_ct.data.copy()) / 1000).clamp(-1, 1).float()
-
-
 GRAF = {"l1": 10.0, "ssim": 10.0, "first": "generator", "zero_bias": False}
 LEARNERS = {
     "original": {
@@ -270,30 +260,15 @@ LEARNERS = {
 }  # fmt: skip
 
 
-def lessons(volumes, ndim):
-    """Eight sagittal slices of 128 x 128 mm, or one block of 16 x 64 x 32 mm and its ramps."""
-    middle = volumes[0].shape[0] // 2
-    if ndim == 2:
-        part = slice(middle - 16, middle + 16, 4), slice(20, 148), slice(90, 218)
-        mr, ct = (volume[part][:, None] for volume in volumes)
-    else:
-        part = slice(middle - 8, middle + 8), slice(40, 104), slice(120, 152)
-        mr, ct = (volume[part][None, None] for volume in volumes)
-        lines = [torch.linspace(0, 1, n) for n in mr.shape[2:]]
-        ramps = torch.stack(torch.meshgrid(*lines, indexing="ij"))[None]
-        mr = torch.cat([mr, ramps], dim=1)
-    return Batch(condition=mr, inside=torch.ones_like(ct), target=ct)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "updates"), [("original", 300), ("graf2023", 200), ("graf2023_3d", 70)]
 )
-def test_it_learns_what_it_is_shown(name, updates, volumes):
+def test_it_learns_what_it_is_shown(name, updates, lessons):
     """Down to 60 HU, where one HU for all voxels would miss by 150 and more."""
     torch.manual_seed(0)
     method = build("pix2pix", LEARNERS[name])
-    known = lessons(volumes, method.ndim)
+    known = lessons(method.ndim)
     assert (known.target - known.target.median()).abs().mean() > 0.15
     optimisers = {
         part: torch.optim.Adam(getattr(method, part).parameters(), rate, betas=(0.5, 0.999))
