@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spinect.anatomy import CLASS_UNKNOWN
-from spinect.data.appearance import jitter, ramps
+from spinect.data.appearance import in_range, jitter, ramps
 from spinect.data.dataset import DatasetPatches
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import GRAF_HU, mr_from_unit, unit_of_max
@@ -160,6 +160,24 @@ def test_items_depend_on_seed_and_number_alone(dataset):
         torch.testing.assert_close(value, vars(wanted)[key], equal_nan=True)
     other = stream(dataset, seed=2, **FULL, interpolation="cubic")[7]
     assert not torch.equal(other.condition, wanted.condition)
+
+
+@pytest.mark.parametrize("scale", ["max", "robust"])
+def test_cubic_splines_do_not_leave_the_scale(scale):
+    """They overshoot at edges; a network must not see in training what inference clips."""
+    image = torch.tensor([[-0.2, 0.5, 9.0], [0.1, -3.0, 4.5]])[: 1 if scale == "max" else 2]
+    seen = in_range(image[..., None, None], scale)[..., 0, 0]
+    expected = {"max": [[0, 0.5, 1]], "robust": [[0, 0.5, 1.5], [0.1, 0, 4]]}[scale]
+    torch.testing.assert_close(seen, torch.tensor(expected))
+
+
+def test_deformed_copies_stay_on_their_scale(dataset):
+    changes = FULL | {"interpolation": "cubic", "jitter": 0.0, "intensity": "max", "copies": 10}
+    made = stream(dataset, **changes)
+    for number in range(10):
+        condition = made[number].condition[:, 0]
+        assert condition.min() >= -1
+        assert condition.max() <= 1
 
 
 def test_validation_sees_the_scan_as_it_is(dataset):

@@ -13,6 +13,12 @@ from spinect.protocols import Intensity
 _MOST: dict[Intensity, tuple[float, ...]] = {"robust": (ROBUST_MAX, LOCAL_MAX), "max": (1.0,)}
 
 
+def in_range(channels: Tensor, scale: Intensity) -> Tensor:
+    """Grey channels (C, *S) clipped to what their scale allows: cubic splines overshoot edges."""
+    most = channels.new_tensor(_MOST[scale]).reshape(-1, *[1] * (channels.ndim - 1))
+    return channels.clamp(min=0).minimum(most)
+
+
 def jitter(
     channels: Tensor,
     seen: Tensor,

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spinect.data.appearance import jitter, ramps
+from spinect.data.appearance import in_range, jitter, ramps
 from spinect.data.elastic import draw_lattice, is_deformed
 from spinect.data.intensity import ct_channels
 from spinect.data.options import DatasetOptions
@@ -199,7 +199,7 @@ class DatasetPatches(Dataset[Batch]):
         o, image = self.options, seen.image
         robust = o.intensity == "robust"
         shown = seen.inside if robust else seen.covered
-        image = image * shown
+        image = in_range(image, o.intensity) * shown
         if o.augmented and o.jitter > 0:
             # As published: either first in two dimensions, brightness first in three.
             image = jitter(image, shown, o.intensity, o.jitter, rng, shuffled=o.patch[0] == 1)
