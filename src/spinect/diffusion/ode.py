@@ -74,14 +74,14 @@ class Tolerance:
 
 
 @torch.no_grad()
-def sample_ode(  # noqa: PLR0913 - one table of options
+def sample_ode(
     denoise: Denoise,
     x: Tensor,
     process: Process,
     times: Tensor,
     *,
     solver: SolverName = "rk45",
-    tolerance: Tolerance = Tolerance(),  # noqa: B008 - frozen
+    tolerance: Tolerance = Tolerance(),
     tweedie: bool = False,
     randn: Randn = torch.randn_like,  # noqa: ARG001
 ) -> Tensor:
@@ -184,7 +184,7 @@ def _too_long(t: Tensor, end: Tensor, tolerance: Tolerance) -> str:
     late = int((t != end).sum())
     return (
         f"the probability flow needs more than {tolerance.max_calls} calls at rtol = "
-        f"{tolerance.relative:g} and atol = {tolerance.absolute:g}: {late} of {len(t)} samples have "
-        f"not arrived, the farthest {float((t - end).abs().max()):.3g} of the time away. Raise "
-        "rtol, atol or max_calls; not finite numbers from the network never arrive"
+        f"{tolerance.relative:g} and atol = {tolerance.absolute:g}: {late} of {len(t)} samples "
+        f"have not arrived, the farthest {float((t - end).abs().max()):.3g} of the time away. "
+        "Raise rtol, atol or max_calls; not finite numbers from the network never arrive"
     )

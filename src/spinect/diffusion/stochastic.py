@@ -8,6 +8,7 @@ the prediction.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import torch
@@ -59,7 +60,7 @@ _NONE: Final = Corrector(steps=0)
 
 
 @torch.no_grad()
-def sample_em(  # noqa: PLR0913 - one table of options
+def sample_em(
     denoise: Denoise,
     x: Tensor,
     process: Process,
@@ -76,7 +77,7 @@ def sample_em(  # noqa: PLR0913 - one table of options
 
     Source: Song et al., arXiv 2011.13456, eq. 6.
     """
-    for index, (now, then) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for index, (now, then) in enumerate(pairwise(times)):
         if index or corrector.start:
             kept, _ = process.between(now, then)
             x = corrector(_score(process, denoise, now), x, kept, randn)
@@ -118,14 +119,14 @@ Pair = tuple[Tensor, Tensor | None]  # times of a step; None: the clean image
 
 
 @torch.no_grad()
-def sample_pc(  # noqa: PLR0913 - one table of options
+def sample_pc(
     denoise: Denoise,
     x: Tensor,
     process: Process,
     times: Tensor,
     *,
-    predictor: Predictor = Predictor(),  # noqa: B008 - frozen
-    corrector: Corrector = Corrector(),  # noqa: B008 - frozen
+    predictor: Predictor = Predictor(),
+    corrector: Corrector = Corrector(),
     last: Last = "mean",
     randn: Randn = torch.randn_like,
 ) -> Tensor:
@@ -155,5 +156,6 @@ def _score(process: Process, denoise: Denoise, t: Tensor) -> Callable[[Tensor], 
 
 def _norm(x: Tensor) -> Tensor:
     """Euclidean norm of each sample, (B, 1, ...); never 0, which would make a step infinite."""
-    norm = x.flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+    norm: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    norm = norm.clamp(min=torch.finfo(x.dtype).tiny)
     return norm.reshape(-1, *[1] * (x.ndim - 1))
