@@ -160,7 +160,7 @@ def test_fixed_steps_converge_at_their_order(solver, order):
 
 
 def test_dormand_prince_is_of_fifth_order():
-    """The step errs by h**6 and so is of order 5; the estimate of the error shrinks as h**5."""
+    """In fixed steps; in adaptive ones the error follows the tolerance."""
 
     def error(count):
         times = torch.linspace(0, 4, count + 1, dtype=torch.float64)
