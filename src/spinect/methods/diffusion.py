@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
 
 from spinect.diffusion import schedule
 from spinect.diffusion.denoiser import SCALINGS, Denoiser, DiscreteLevel, log_level
-from spinect.diffusion.sample import SAMPLERS, SamplerName
+from spinect.diffusion.sample import SAMPLERS
 from spinect.diffusion.variance import variational_bits
 from spinect.errors import BundleError, ConfigError
 from spinect.methods.diffusion_config import DiffusionConfig
@@ -119,7 +119,7 @@ class Diffusion(nn.Module):
             return draw_process(config, denoise, like, steps, randn)
         sigmas = self.sigmas(steps)
         x = sigmas[0] * randn(like)
-        sampler = SAMPLERS[cast(SamplerName, config.sampler)]
+        sampler = SAMPLERS[config.sampler]
         return sampler(denoise, x, sigmas, randn=randn, **config.sampler_options)
 
     def sigmas(self, steps: int | None = None) -> Tensor:
