@@ -210,7 +210,7 @@ def test_samplers_call_the_denoiser_as_often_as_they_say():
 
         sample(counted, torch.zeros(1, 1, 4, dtype=torch.float64), karras(10))
         calls[name] = count
-    assert calls == {"ancestral": 10, "heun": 19, "dpmpp_2m": 10, "graf2023": 10}
+    assert calls == {"ancestral": 10, "ddpm": 10, "heun": 19, "dpmpp_2m": 10, "graf2023": 10}
 
 
 # --- foreign oracles -----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spinect.protocols import Denoise, Randn
 
-SamplerName = Literal["ancestral", "heun", "dpmpp_2m", "graf2023"]
+SamplerName = Literal["ancestral", "ddpm", "heun", "dpmpp_2m", "graf2023"]
 
 
 @torch.no_grad()
@@ -36,6 +36,34 @@ def sample_ancestral(
         x = x0 + (x - x0) * ((then**2 - fresh**2).clamp(min=0).sqrt() / now)
         if fresh > 0:
             x = x + fresh * randn(x)
+    return x
+
+
+@torch.no_grad()
+def sample_ddpm(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    variance: Literal["small", "large"] = "small",
+    randn: Randn = torch.randn_like,
+) -> Tensor:
+    """DDPM on its own noise levels, or on some of them; no noise in the step to 0.
+
+    The variance of a step from abar to abar' is "large", beta = 1 - abar / abar', or "small",
+    beta (1 - abar') / (1 - abar), that of the posterior given the clean image: then this is
+    `sample_ancestral` with eta = 1.
+
+    Source: DDPM, arXiv 2006.11239, eq. 7 and sec. 3.2, with x_t = sqrt(abar) x.
+    """
+    if variance == "small":
+        return sample_ancestral(denoise, x, sigmas, eta=1.0, randn=randn)
+    for now, then in pairwise(sigmas):
+        x0 = denoise(x, now)
+        x = x0 + (x - x0) * (then / now) ** 2
+        if then > 0:
+            beta = (now**2 - then**2) / (1 + now**2)
+            x = x + (beta * (1 + then**2)).sqrt() * randn(x)
     return x
 
 
@@ -122,6 +150,7 @@ def sample_dpmpp_2m(
 
 SAMPLERS: Final[dict[SamplerName, Callable[..., Tensor]]] = {
     "ancestral": sample_ancestral,
+    "ddpm": sample_ddpm,
     "heun": sample_heun,
     "dpmpp_2m": sample_dpmpp_2m,
     "graf2023": sample_graf2023,

@@ -13,6 +13,7 @@ from spinect.diffusion.sample import SAMPLERS
 from spinect.diffusion.variance import variational_bits
 from spinect.errors import BundleError, ConfigError
 from spinect.methods.diffusion_config import DiffusionConfig
+from spinect.methods.diffusion_process import draw_process, trained_process
 from spinect.methods.networks import SAUNetConfig
 from spinect.methods.pairs import refuse_unpaired
 from spinect.methods.registry import register
@@ -44,6 +45,7 @@ class Diffusion(nn.Module):
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config = config
+        self.process = trained_process(config)
         self.ndim: int = config.ndim
         self.in_channels: int = config.in_channels
         self.modes: tuple[Mode, ...] = (
@@ -112,14 +114,23 @@ class Diffusion(nn.Module):
             steps: Steps of the sampler; None for the config's.
             randn: Called once for the start, then once per step that adds noise.
         """
+        config = self.config
+        if config.sampler not in SAMPLERS:
+            return draw_process(config, denoise, like, steps, randn)
         sigmas = self.sigmas(steps)
         x = sigmas[0] * randn(like)
-        own = {} if self.config.eta is None else {"eta": self.config.eta}
-        return SAMPLERS[self.config.sampler](denoise, x, sigmas, randn=randn, **own)
+        sampler = SAMPLERS[config.sampler]
+        return sampler(denoise, x, sigmas, randn=randn, **config.sampler_options)
 
     def sigmas(self, steps: int | None = None) -> Tensor:
-        """(steps + 1,) noise levels of the sampler, float64, falling to 0."""
+        """(steps + 1,) noise levels of the sampler, float64, falling to 0.
+
+        Those of a process in continuous time belong to evenly spaced times.
+        """
         config, steps = self.config, steps or self.config.steps
+        if self.process is not None:
+            levels = self.process.sigma(self.process.times(steps))
+            return torch.cat([levels, levels.new_zeros(1)])
         if config.schedule == "karras":
             return schedule.karras(steps, config.sigma_min, config.sigma_max, config.rho)
         spread = schedule.leading if config.sampler == "graf2023" else schedule.spaced
@@ -133,6 +144,8 @@ class Diffusion(nn.Module):
     def _first(self) -> Tensor:
         """The highest noise level, (), whatever the sampler visits."""
         config = self.config
+        if self.process is not None:
+            return self.process.sigma(self.process.times(1)[0])
         if config.schedule == "karras":
             return schedule.karras(1, config.sigma_min, config.sigma_max, config.rho)[0]
         return self._levels()[-1]
@@ -151,7 +164,10 @@ class Diffusion(nn.Module):
         return x, sigma
 
     def _draw_levels(self, count: int, device: torch.device) -> Tensor:
-        """(count,) float32 noise levels of a training batch."""
+        """(count,) float32 noise levels of a training batch; of a process, even in time."""
+        if self.process is not None:
+            eps, uniform = self.process.eps, torch.rand(count, device=device)
+            return self.process.sigma(eps + (1 - eps) * uniform.double()).float()
         if self.config.schedule == "karras":
             normal = torch.randn(count, device=device)
             return (self.config.p_mean + self.config.p_std * normal).exp()
