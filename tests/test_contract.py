@@ -45,6 +45,11 @@ SMALL = {
         "noise_critic": {"width": 16, "halvings": 3},
         "patch_critic": {"width": 16, "halvings": 1},
     },
+    "wgan": {
+        "generator": {"kind": "residual", **RESIDUAL},
+        "critic": {"width": 4, "halvings": 1, "wide": False},
+        "critic_steps": 2,
+    },
 }
 RATES = {"syndiff": 1e-4}  # as published: at 1e-3 its critics of noise leap
 STEPS = 2  # of every draw: a method may know one number only

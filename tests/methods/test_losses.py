@@ -19,8 +19,11 @@ from spinect.methods.losses import (
     class_losses,
     gradient_loss,
     l1_loss,
+    l2_loss,
     offset_loss,
 )
+from spinect.methods.registry import build
+from spinect.protocols import Batch
 
 COUNT = len(CLASSES)
 
@@ -38,6 +41,39 @@ def test_l1_is_a_weighted_mean():
     """Weights 1 and 4, errors 1 and 0.5: (1 + 4 * 0.5) / 5."""
     pred, target = torch.tensor([[1.0, 0.5]]), torch.zeros(1, 2)
     assert l1_loss(pred, target, torch.tensor([[1.0, 4.0]])).item() == pytest.approx(0.6)
+
+
+def test_l2_is_a_weighted_mean():
+    """Weights 1 and 4, errors 1 and 0.5: (1 + 4 * 0.25) / 5."""
+    pred, target = torch.tensor([[1.0, 0.5]]), torch.zeros(1, 2)
+    assert l2_loss(pred, target, torch.tensor([[1.0, 4.0]])).item() == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("weights", "expected"), [((1, 0), -1.0), ((0, 1), -0.4)])
+def test_of_two_values_l1_learns_the_median_and_l2_the_mean(weights, expected):
+    """A blank MR whose CT is air in 7 of 10 images and bone in 3: -1, or 0.3 - 0.7."""
+    torch.manual_seed(0)
+    network = {"channels": (4,), "blocks": (0,), "decoder_blocks": (), "head": 4}
+    l1, l2 = weights
+    fields = {"l1": l1, "l2": l2, "near_bone": 1, "gradient": 0}
+    method = build(
+        "regression",
+        {"ndim": 2, "in_channels": 1, "heads": ["ct"], "network": network, "weights": fields},
+    )
+    values = torch.tensor([-1.0] * 7 + [1.0] * 3).reshape(10, 1, 1, 1)
+    target = values.expand(10, 1, 4, 4)
+    batch = Batch(torch.zeros(10, 1, 4, 4), torch.ones(10, 1, 4, 4), target)
+    optimiser = torch.optim.Adam(method.parameters(), 2e-2)
+    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 1e-3, total_iters=400)
+    for _ in range(400):
+        optimiser.zero_grad()
+        ((_, loss),) = method.losses(batch)
+        loss.backward()
+        optimiser.step()
+        decay.step()
+    middle = method.predict(batch.condition[:1])
+    torch.testing.assert_close(middle, torch.full_like(middle, expected), rtol=0, atol=0.02)
+    assert set(method.terms) == ({"l1", "gradient"} | ({"l2"} if l2 else set()))
 
 
 def test_gradient_loss_of_a_ramp():

@@ -30,6 +30,7 @@ SIZES = [
     (lambda: PatchCritic(2, 2, norm="batch"), 2_764_609),
     (lambda: PatchCritic(2, 6, norm="batch"), 2_768_705),
     (lambda: PatchCritic(2, 2), 2_763_713),
+    (lambda: PatchCritic(2, 2, norm="none"), 2_763_713),
     (lambda: PatchCritic(2, 2, wide=False), 661_953),
     (lambda: PatchCritic(3, 2, wide=False), 2_646_465),
     (lambda: PatchCritic(3, 2, wide=False, halvings=4), 11_051_969),

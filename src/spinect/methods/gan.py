@@ -33,6 +33,53 @@ def critic_loss(real: Tensor, fake: Tensor, kind: GanLoss) -> Tensor:
     return (score_loss(real, True, kind) + score_loss(fake, False, kind)) / 2
 
 
+def image_scores(scores: Tensor) -> Tensor:
+    """The mean of each image's map of scores, (B, 1, *M) to (B,), float32 or wider."""
+    return _wide(scores).flatten(1).mean(dim=1)
+
+
+def wasserstein_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """E C(fake) - E C(real), from a critic's scores (B, 1, *M); C is the mean over the map.
+
+    The best critic of slope 1 reaches minus the Wasserstein-1 distance of real and fake images.
+    Source: Arjovsky et al., arXiv 1701.07875, eq. 2 and 3.
+    """
+    return (image_scores(fake) - image_scores(real)).mean()
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, beside: Tensor
+) -> Tensor:
+    """E (|grad_u C(u, y)| - 1)**2 for u on the line between a real and a fake image.
+
+    u = a real + (1 - a) fake with one a ~ U(0, 1) per image, from torch's global generator. C is
+    the mean over the map, as in `wasserstein_loss`: with the sum, slopes would be as many times as
+    steep as there are scores. |.| is the length over all voxels of an image. y stays as it is, and
+    gets no gradient. float32 also under autocast, for it takes derivatives of derivatives.
+
+    Source: Gulrajani et al., arXiv 1704.00028, eq. 3.
+
+    Args:
+        critic: (B, C + D, *S) to scores (B, 1, *M), each image's of itself alone: no batch norm.
+        real, fake: (B, C, *S); their own gradients are not asked for.
+        beside: (B, D, *S), y: what the critic sees beside each image.
+    """
+    with torch.autocast(real.device.type, enabled=False):
+        real, fake, beside = (_wide(image.detach()) for image in (real, fake, beside))
+        share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
+        u = torch.lerp(fake, real, share.to(real.dtype)).requires_grad_()
+        total = image_scores(critic(torch.cat([u, beside], dim=1))).sum()
+        (slope,) = torch.autograd.grad(total, u, create_graph=True)
+        # Unlike a root of squares, this norm has the finite gradient 0 at 0.
+        length: Tensor = torch.linalg.vector_norm(slope.flatten(1), dim=1)
+        return (length - 1).square().mean()
+
+
+def _wide(x: Tensor) -> Tensor:
+    """float32, or float64 where it was."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def known(image: Tensor, inside: Tensor) -> Tensor:
     """The image (B, 1, *S) where `inside` (B, 1, *S) is above 0, air elsewhere."""
     return torch.where(inside > 0, image, AIR)

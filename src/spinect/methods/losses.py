@@ -29,7 +29,8 @@ _CPU_PIECE = 2**15  # voxels; 1.3 MB of float32 probabilities
 class LossWeights(BaseModel, frozen=True, extra="forbid"):
     """How much each term counts; the CT is in units of half its HU range, offsets of 50 mm."""
 
-    l1: NonNegativeFloat = 1.0  # mean absolute error of the CT
+    l1: NonNegativeFloat = 1.0  # mean absolute error of the CT; its best answer is the median
+    l2: NonNegativeFloat = 0.0  # mean squared error of the CT; its best answer is the mean
     near_bone: PositiveFloat = 4.0  # weight of a voxel within 10 mm of bone; elsewhere 1
     gradient: NonNegativeFloat = 0.5  # mean absolute error of differences between neighbours
     classes: NonNegativeFloat = 1.0  # soft Dice loss plus cross-entropy in nat
@@ -42,6 +43,11 @@ class LossWeights(BaseModel, frozen=True, extra="forbid"):
 def l1_loss(pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean absolute error; all (B, C or 1, *S), weight >= 0."""
     return ((pred - target).abs() * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def l2_loss(pred: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean squared error; all (B, C or 1, *S), weight >= 0."""
+    return ((pred - target).square() * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def gradient_loss(pred: Tensor, target: Tensor, inside: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from spinect.nets.ncsn import NCSN
 from spinect.nets.noise_critic import NoiseCritic
 from spinect.nets.resnet import ResnetGenerator
 from spinect.nets.sa_unet import SAUNet, Skips
-from spinect.nets.skip_unet import SkipUNet
-from spinect.nets.unet import UNet, channels_last
+from spinect.nets.skip_unet import SkipNorm, SkipUNet
+from spinect.nets.unet import UNet, UNetGenerator, channels_last
 
 
 class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
@@ -40,6 +40,10 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
         net = UNet(ndim, in_channels, fine, coarse, **shape, **rest)
         channels_last(net, ndim)
         return net
+
+    def build_generator(self, ndim: int, in_channels: int) -> UNetGenerator:
+        """A freshly initialised network that makes a CT in one call: regression's, for a CT."""
+        return UNetGenerator(self.build(ndim, in_channels, 1, precise=True))
 
 
 class SAUNetConfig(BaseModel, frozen=True, extra="forbid"):
@@ -87,7 +91,7 @@ class SkipUNetConfig(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["skip_unet"] = "skip_unet"
     width: PositiveInt = 64  # features of the first level
     depth: Annotated[int, Field(ge=2)] = 8  # levels; sizes must be multiples of 2**depth
-    norm: CriticNorm = "instance"
+    norm: SkipNorm = "instance"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in training, coarse levels; paper: 0.5
 
     @model_validator(mode="after")
@@ -174,9 +178,9 @@ DenoiserNetwork = Annotated[
 ]
 
 # What makes a CT in one call: `build_generator(ndim, in_channels)` gives a network with one output
-# channel in [-1, 1], `divisor` and `stages`.
+# channel, `divisor` and `stages`. It lies in [-1, 1] but for "residual", whose output is linear.
 GeneratorNetwork = Annotated[
-    SAUNetConfig | ResnetConfig | SkipUNetConfig | DoubleConvUNetConfig,
+    NetworkConfig | SAUNetConfig | ResnetConfig | SkipUNetConfig | DoubleConvUNetConfig,
     Field(discriminator="kind"),
 ]
-Generator = SAUNet | ResnetGenerator | SkipUNet | DoubleConvUNet
+Generator = UNetGenerator | SAUNet | ResnetGenerator | SkipUNet | DoubleConvUNet

@@ -17,7 +17,7 @@ class RegressionConfig(SupervisedConfig, frozen=True, extra="forbid"):
 
 @register("regression", RegressionConfig)
 class Regression(Supervised):
-    """L1 regression of the CT with mask heads, which share the network with it."""
+    """L1 or L2 regression of the CT with mask heads, which share the network with it."""
 
     summary: ClassVar[str] = "CT and masks in one call of a residual U-Net"
     citation: ClassVar[str] = (

@@ -17,6 +17,7 @@ from spinect.methods.losses import (
     class_losses,
     gradient_loss,
     l1_loss,
+    l2_loss,
     offset_loss,
 )
 from spinect.methods.networks import NetworkConfig
@@ -153,6 +154,8 @@ def _terms(
         if batch.near_bone is not None:
             weight = weight * (1 + (weights.near_bone - 1) * batch.near_bone)
         terms["l1"] = weights.l1, l1_loss(ct, batch.target, weight)
+        if weights.l2 > 0:
+            terms["l2"] = weights.l2, l2_loss(ct, batch.target, weight)
         terms["gradient"] = weights.gradient, gradient_loss(ct, batch.target, batch.inside)
     if "classes" in out and batch.classes is not None:
         entropy, dice = class_losses(out["classes"], batch.classes, batch.inside)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from spinect.nets.blocks import batch_norm, conv, instance_norm
 from spinect.nets.resample import BlurDown
 
-CriticNorm = Literal["batch", "instance"]
+CriticNorm = Literal["batch", "instance", "none"]
 _SLOPE = 0.2
 _MOST = 8  # times `width`
 
@@ -25,7 +25,8 @@ class PatchCritic(nn.Module):
         width: Features of the first layer; each layer doubles them, up to eight times.
         halvings: Layers that halve the size.
         wide: One more layer before the last, which keeps the size.
-        norm: Of all layers but the first and the last.
+        norm: Of all layers but the first and the last; "batch" is none for gradient penalties,
+            which are of single images.
         filtered: Low-pass filters halve the size, not strides; arXiv 2007.15651.
         averaged: One score for the whole image.
     """
@@ -49,9 +50,9 @@ class PatchCritic(nn.Module):
         layers: list[nn.Module] = []
         for index, (a, b) in enumerate(pairwise(features)):
             first, halve = index == 0, index < halvings
-            bare = first or norm == "instance"  # batch norm has a shift of its own
+            bare = first or norm != "batch"  # batch norm has a shift of its own
             layers.append(conv(ndim, a, b, 4, 2 if halve and not filtered else 1, bias=bare))
-            if not first:
+            if not first and norm != "none":
                 layers.append(instance_norm(ndim, b) if norm == "instance" else batch_norm(ndim, b))
             layers.append(nn.LeakyReLU(_SLOPE))
             if halve and filtered:

@@ -1,13 +1,14 @@
 """The U-Net of the original pix2pix: every level halves the size, down to a few voxels."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from spinect.nets.blocks import batch_norm, conv, instance_norm, transposed_conv
-from spinect.nets.critic import CriticNorm
 
+SkipNorm = Literal["batch", "instance"]
 _SLOPE = 0.2
 _MOST = 8  # times `width`
 _FULL = 4  # levels until the features stop doubling; dropout lies between them and the innermost
@@ -40,7 +41,7 @@ class SkipUNet(nn.Module):
         *,
         width: int = 64,
         depth: int = 8,
-        norm: CriticNorm = "instance",
+        norm: SkipNorm = "instance",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

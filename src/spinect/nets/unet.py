@@ -119,7 +119,13 @@ class UNet(nn.Module):
             fine (B, fine, *S) and coarse (B, coarse, *S / stem) or None.
         """
         embedding = self.embed(level) if self.embed is not None and level is not None else None
-        *skips, cells = self._encode(x, embedding)
+        return self.decode(list(self._encode(x, embedding)), x, embedding)
+
+    def decode(
+        self, stages: Sequence[Tensor], x: Tensor, embedding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `forward` returns, from the features of every encoder level, finest first, and x."""
+        *skips, cells = stages
         for index in reversed(range(len(self.up))):
             risen = F.interpolate(self.up[index](cells), scale_factor=2.0, mode="nearest")
             cells = risen + self.skip[index](skips.pop())
@@ -161,6 +167,32 @@ class UNet(nn.Module):
 
     def _to_voxels(self, cells: Tensor) -> Tensor:
         return depth_to_space(cells, self.stem) if self.stem > 1 else cells
+
+
+class UNetGenerator(nn.Module):
+    """The fine outputs of a `UNet` alone: a network that makes an image in one call.
+
+    They are linear, as in regression, which so has the same network: no tanh keeps them in
+    [-1, 1], and nothing clips what a loss sees.
+    """
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+        self.divisor = network.divisor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, *S), sizes multiples of `divisor`, to (B, fine, *S)."""
+        fine: Tensor = self.network(x)[0]
+        return fine
+
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """The features of each level of the encoder, finest first, then the output."""
+        levels = []
+        for features in self.network.stages(x):
+            levels.append(features)
+            yield features
+        yield self.network.decode(levels, x)[0]
 
 
 def _without_autocast(device: str) -> AbstractContextManager[object]:
