@@ -60,6 +60,16 @@ def coverage(lower: Array, upper: Array, truth: Array, mask: Mask | None = None)
     return float(((low <= t) & (t <= high)).mean())
 
 
+def spread(std: Array, mask: Mask | None = None) -> float:
+    """Root of the mean variance over the mask, in the unit of `std`.
+
+    Raises:
+        ImageError: The mask is empty.
+    """
+    (s,) = _rows(mask, std)
+    return math.sqrt(float(np.square(s).mean()))
+
+
 def spread_skill(
     mean: Array, std: Array, truth: Array, samples: int, mask: Mask | None = None
 ) -> float:
@@ -76,9 +86,7 @@ def spread_skill(
         ImageError: The mask is empty.
     """
     m, s, t = _rows(mask, mean, std, truth)
-    error = float(np.square(m - t).mean())
-    spread = (samples + 1) / samples * float(np.square(s).mean())
-    return math.sqrt(spread / error) if error > 0 else math.nan
+    return _ratio(float(np.square(s).mean()), float(np.square(m - t).mean()), samples)
 
 
 def expected_gain(samples: int) -> float:
@@ -86,19 +94,34 @@ def expected_gain(samples: int) -> float:
     return 10 * math.log10(2 / (1 + 1 / samples))
 
 
-def measured_gain(
-    draws: Array, truth: Array, samples: int | None = None, mask: Mask | None = None
-) -> float:
-    """10 log10(MSE of single draws / MSE of means of k draws), dB.
+@dataclass(frozen=True)
+class Averaging:
+    """What means of k draws are worth.
 
-    Both MSEs are averaged before the logarithm: over all K draws, and over the floor(K / k) means
-    of the first k, the next k, and so on, so that small k use the same draws as large ones.
+    Attributes:
+        samples: k.
+        gain: 10 log10(MSE of single draws / MSE of means of k), dB; NaN where the means have no
+            error.
+        spread_skill: As `spread_skill`, of k draws; NaN for k = 1 as well.
+    """
+
+    samples: int
+    gain: float
+    spread_skill: float
+
+
+def averaging(
+    draws: Array, truth: Array, samples: int | None = None, mask: Mask | None = None
+) -> Averaging:
+    """Gain and calibration of means of k of the K draws.
+
+    The means are those of the first k draws, the next k, and so on, floor(K / k) of them; their
+    errors and variances are averaged before any ratio, and so are the errors of all K draws. Small
+    k therefore use the same draws as large ones, and one draw is in memory at a time.
 
     Args:
         draws: (K, *spatial), HU.
         samples: k, 1 to K; None is K.
-    Returns:
-        NaN where the means have no error.
     Raises:
         ConfigError: k is not within 1-K.
         ImageError: The mask is empty.
@@ -107,19 +130,21 @@ def measured_gain(
     if not 1 <= k <= len(draws):
         raise ConfigError(f"a mean of {k} samples cannot be made of {len(draws)} draws")
     (t,) = _rows(mask, truth)
-    single, averaged = 0.0, 0.0
-    groups = len(draws) // k
-    for group in range(-(-len(draws) // k)):
-        total = np.zeros_like(t)
-        for draw in draws[group * k : (group + 1) * k]:
-            (values,) = _rows(mask, draw)
-            single += float(np.square(values - t).mean()) / len(draws)
-            total += values
-        if group < groups:
-            averaged += float(np.square(total / k - t).mean()) / groups
-    if averaged == 0:
-        return math.nan
-    return 10 * math.log10(single / averaged) if single > 0 else -math.inf
+    single, error, variance = [], [], []
+    total, squares = np.zeros_like(t), np.zeros_like(t)
+    for number, draw in enumerate(draws, start=1):
+        off = _rows(mask, draw)[0] - t
+        single.append(float(np.square(off).mean()))
+        total += off
+        squares += off**2
+        if number % k == 0:
+            error.append(float(np.square(total / k).mean()))
+            variance.append(float((squares - total**2 / k).mean()) / max(k - 1, 1))
+            total[:], squares[:] = 0, 0
+    mse = float(np.mean(error))
+    gain = 10 * math.log10(float(np.mean(single)) / mse) if mse > 0 else math.nan
+    ratio = _ratio(float(np.mean(variance)), mse, k) if k > 1 else math.nan
+    return Averaging(k, gain, ratio)
 
 
 @dataclass(frozen=True)
@@ -182,6 +207,12 @@ def error_spread_correlation(
     one, other = (r - r.mean() for r in (_ranks(np.abs(m - t)), _ranks(s)))
     scale = math.sqrt(float(one @ one) * float(other @ other))
     return float(one @ other) / scale if scale > 0 else math.nan
+
+
+def _ratio(variance: float, mse: float, samples: int) -> float:
+    """Root of (K + 1) / K variance / MSE; NaN where there is no error."""
+    ratio = (samples + 1) / samples * max(variance, 0.0) / mse if mse > 0 else math.nan
+    return math.sqrt(ratio)
 
 
 def _left(errors: Float64, order: Float64) -> Float64:
