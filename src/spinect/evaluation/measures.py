@@ -45,6 +45,15 @@ MEASURES: Final[dict[str, Measure]] = {
         Measure("histogram", "HU", "lower", 0, _INF, "Wasserstein-1 distance of the HU histograms"),
         Measure("spectrum", "dB", "lower", 0, _INF, "RMS difference of the radial power spectra"),
         Measure("oracle_floor", "HU", "neither", 0, _INF, "MAE of the best function of the tissue"),
+        # Uncertainty of repeated samples
+        Measure("spread", "HU", "neither", 0, _INF, "root of the mean variance over the samples"),
+        Measure("spread_skill", "", "neither", 0, _INF, "spread over error, 1 when calibrated"),
+        Measure("coverage", "", "neither", 0, 1, "share of true values within the interval"),
+        Measure("coverage_error", "", "zero", -1, 1, "coverage minus the nominal one"),
+        Measure("ause", "", "lower", 0, _INF, "area between sparsification curve and oracle"),
+        Measure("error_spread_rho", "", "higher", -1, 1, "Spearman's, absolute error and spread"),
+        Measure("gain", "dB", "neither", -_INF, _INF, "PSNR of the mean over that of a sample"),
+        Measure("gain_expected", "dB", "neither", 0, 3.0103, "the same of calibrated samples"),
         # Segmentation
         Measure("dice", "", "higher", 0, 1, "2 |A and B| / (|A| + |B|)"),
         Measure("hd95", "mm", "lower", 0, _INF, "95th percentile of the surface distances"),

@@ -3,6 +3,7 @@
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from spinect.errors import GeometryError, ImageError
@@ -12,6 +13,7 @@ from spinect.geometry import Volume
 
 BODY_HU: Final = -300.0  # above: body, not air
 SOFT_HU: Final = (-200.0, 200.0)  # fat to contrast-free organs and discs
+TISSUES: Final = ("air", "soft", "bone")  # by HU alone, see `tissue_masks`
 
 REGIONS: Final = ("patient", "near_bone", "bone", "soft_tissue", "valid")
 
@@ -54,6 +56,22 @@ def regions_of(truth: Volume, vertebrae: Volume, valid: Mask | None = None) -> d
     near = near_bone(bone, truth.grid.spacing)
     masks = (patient, near & known, bone & known, soft, known)
     return dict(zip(REGIONS, masks, strict=True))
+
+
+def tissue_masks(hu: NDArray[np.floating], mask: Mask | None = None) -> dict[str, Mask]:
+    """Every voxel of the mask in one class by its HU: air <= -300 < soft <= 200 < bone.
+
+    "soft" holds fat, muscle, organs and discs. Classes of the true HU know the answer: even a
+    perfect posterior is not calibrated within them, only over all of them together
+    (docs/evaluation.md). Classes of the mean of the samples are free of that.
+
+    Args:
+        hu: The true or the synthetic CT, any shape.
+        mask: None for all voxels.
+    """
+    known = np.ones(hu.shape, bool) if mask is None else mask
+    body, bone = hu > BODY_HU, hu > SOFT_HU[1]
+    return dict(zip(TISSUES, (known & ~body, known & body & ~bone, known & bone), strict=True))
 
 
 def _patient(truth: Volume, known: Mask) -> Mask:

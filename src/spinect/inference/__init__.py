@@ -1,5 +1,6 @@
 """From a volume to what a network says about it, tile by tile, on any machine."""
 
+from spinect.inference.draws import Interval, Medoid
 from spinect.inference.heads import OFFSET_STEP_MM, MaskHeads
 from spinect.inference.noise import NoiseField
 from spinect.inference.translate import (
@@ -13,7 +14,9 @@ from spinect.inference.translate import (
 __all__ = [
     "MODES",
     "OFFSET_STEP_MM",
+    "Interval",
     "MaskHeads",
+    "Medoid",
     "NoiseField",
     "Translation",
     "predict_masks",

@@ -39,12 +39,16 @@ class Demand:
         channels_out: Of the slab that tiles are added up in, float32.
         outputs: Whole-volume results.
         samples: Whether a sampler runs on the whole volume.
+        spooled: On disk in any case.
+        workspace: Bytes of memory that the draws are compared in after the sampler has finished.
     """
 
     channels_in: int
     channels_out: int
     outputs: int
     samples: bool = False
+    spooled: int = 0
+    workspace: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def plan_memory(
     slab = demand.channels_out * 4 * voxels * tiling.tile[main_axis(tiling)]
     slab = round(2.5 * slab / tiling.padded[main_axis(tiling)])  # + its quantised copy
     stored = (4 * demand.channels_in + demand.outputs) * voxels
-    sampler = _SAMPLER_BYTES * voxels if demand.samples else 0
+    spooled = demand.spooled * voxels
+    sampler = max(_SAMPLER_BYTES * voxels if demand.samples else 0, demand.workspace)
     tile = round(_SLACK * activation_bytes(method, demand.channels_in, tiling.tile))
     host = compute.device.type == "cpu"
     base = resident_bytes() + sampler + (slab if host else 0)
@@ -95,8 +100,8 @@ def plan_memory(
         options = [(n, False) for n in range(most, 0, -1)] + [(1, True)]
     for batch, on_disk in options:
         if peak(batch, on_disk) <= max_memory:
-            if on_disk:
-                _check_disk(stored)
+            if on_disk or spooled:
+                _check_disk(spooled + (stored if on_disk else 0))
             return Plan(batch, on_disk, peak(batch, on_disk))
     raise _too_little(peak(1, True), max_memory, "for the smallest tile and slab")
 
@@ -113,7 +118,8 @@ def _check_disk(needed: int) -> None:
     if needed > free:
         raise ResourceError(
             f"{needed / 2**30:.2f} GB of temporary files are needed in {tempfile.gettempdir()}, "
-            f"{free / 2**30:.2f} GB are free: set TMPDIR to another disk or raise --max-memory"
+            f"{free / 2**30:.2f} GB are free: set TMPDIR to another disk, "
+            "raise --max-memory, or draw fewer samples"
         )
 
 

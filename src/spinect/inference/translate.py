@@ -10,9 +10,21 @@ from numpy.typing import NDArray
 
 from spinect.bundle import Bundle
 from spinect.errors import BundleError, ConfigError
+from spinect.evaluation.uncertainty import interval_ranks
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.inference.compute import Compute, Precision
+from spinect.inference.draws import (
+    HU_LIMITS,
+    Int16,
+    Interval,
+    Medoid,
+    Wanted,
+    interval_of,
+    medoid_of,
+    spool,
+    store,
+)
 from spinect.inference.heads import MASK_HEADS, MaskHeads
 from spinect.inference.noise import NoiseField
 from spinect.inference.uncertainty import RunningMoments
@@ -38,6 +50,9 @@ class Translation:
         planned_peak: Memory of the process that was expected, bytes.
         calls: Tiles that went through the network.
         seconds: Wall time.
+        interval, medoid: Of the samples, where they were asked for.
+        draws: (K, X, Y, Z) int16, whole HU, in a temporary file that vanishes with this array;
+            where they were asked for.
     """
 
     ct: Volume
@@ -49,6 +64,9 @@ class Translation:
     planned_peak: int
     calls: int
     seconds: float
+    interval: Interval | None = None
+    medoid: Medoid | None = None
+    draws: Int16 | None = None
 
     @property
     def grid(self) -> Grid:
@@ -63,6 +81,9 @@ def translate(
     mode: Mode = "regress",
     steps: int | None = None,
     samples: int = 10,
+    interval: float | None = None,
+    medoid: bool = False,
+    draws: bool = False,
     seed: int = 0,
     precision: Precision = "auto",
     max_memory: int = 6 * 2**30,
@@ -78,6 +99,10 @@ def translate(
             mean and spread of `samples` draws.
         steps: Network calls per tile and sample; None is the method's own number.
         samples: Draws with "mc", at least 2.
+        interval: With "mc": two order statistics per voxel, the narrowest symmetric ones of at
+            least this nominal coverage, 0-1.
+        medoid: With "mc": the draw of least mean absolute distance to the others.
+        draws: With "mc": keep the draws.
         seed: Of the noise, which is a function of (seed, draw, step, voxel) only.
         precision: "auto" takes bf16 where the hardware multiplies it.
         max_memory: Bytes of the process; decides how many tiles run at once and whether
@@ -88,19 +113,24 @@ def translate(
         ImageError: The volume is constant or not an MR.
         BundleError: The bundle does not offer the mode, or ignores noise.
         ConfigError: Options that do not fit.
-        ResourceError: One tile does not fit into `max_memory`.
+        ResourceError: One tile does not fit into `max_memory`, or the draws not onto the disk.
     """
     began = time.perf_counter()
     _check_options(bundle, mode, steps, samples)
+    wanted = Wanted(interval, medoid, draws)
+    if wanted:
+        _check_wanted(bundle, mode, samples, wanted)
     heads = bundle.method.heads
     with_masks = all(head in heads for head in MASK_HEADS)
-    walk = Walk.start(mr, bundle, Compute.choose(device, precision), max_memory, mode)
+    compute, spooled = Compute.choose(device, precision), samples if wanted else 0
+    walk = Walk.start(mr, bundle, compute, max_memory, mode, spooled)
     rounds = {"regress": 0, "sample": 1, "mc": samples}[mode]
     regressing = mode == "regress" or with_masks
     done = Shares(progress, rounds + regressing)
     ct: NDArray[Any] | None = None
     masks: MaskHeads | None = None
     std: Volume | None = None
+    kept: Int16 | None = None
     if regressing:
         ct, masks = walk.regress(done, want_ct=mode == "regress")
     noise = NoiseField(seed)
@@ -108,18 +138,11 @@ def translate(
         ct = walk.sample(noise, 0, steps)
         done.one()
     if mode == "mc":
-        moments = RunningMoments(walk.zeros(np.float32), walk.zeros(np.float32))
-        for draw in range(samples):
-            moments.add(walk.sample(noise, draw, steps))
-            done.one()
-        ct, spread = moments.finish()
-        if not spread[walk.inside].any():
-            raise BundleError(
-                f"bundle {bundle.card.name}: {samples} samples are identical, its sampler ignores "
-                "noise: use mode regress or sample"
-            )
+        kept = spool(samples, walk.grid.shape) if wanted else None
+        ct, spread = _draw(walk, noise, steps, samples, kept, done)
         std = Volume(spread, walk.grid.affine, "mr")
     assert ct is not None
+    told = _ordered(walk, kept, wanted)
     return Translation(
         ct=Volume(ct, walk.grid.affine, "ct"),
         std=std,
@@ -130,6 +153,9 @@ def translate(
         planned_peak=walk.plan.peak_bytes,
         calls=walk.network.calls,
         seconds=time.perf_counter() - began,
+        interval=told[0],
+        medoid=told[1],
+        draws=kept if wanted.draws else None,
     )
 
 
@@ -165,6 +191,45 @@ def to_native(translation: Translation, mr: Volume) -> tuple[Volume, Volume | No
     return resample(translation.ct, mr.grid), None if std is None else resample(std, mr.grid)
 
 
+def _draw(
+    walk: Walk,
+    noise: NoiseField,
+    steps: int | None,
+    samples: int,
+    kept: Int16 | None,
+    done: Shares,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and standard deviation of the draws, which go to `kept` as they come."""
+    moments = RunningMoments(walk.zeros(np.float64), walk.zeros(np.float64))
+    for draw in range(samples):
+        values = walk.sample(noise, draw, steps)
+        moments.add(values)
+        if kept is not None:
+            store(kept[draw], values)
+        if draw == 1 and moments.constant:
+            raise BundleError(
+                f"bundle {walk.bundle.card.name}: its first two samples are identical, its "
+                "sampler ignores noise and has no spread: use mode regress or sample"
+            )
+        done.one()
+    mean, std = walk.zeros(np.float32), walk.zeros(np.float32)
+    moments.finish(mean, std)
+    return mean, std
+
+
+def _ordered(
+    walk: Walk, kept: Int16 | None, wanted: Wanted
+) -> tuple[Interval | None, Medoid | None]:
+    """Interval and medoid of the kept draws, each where it is wanted."""
+    interval = medoid = None
+    if kept is not None and wanted.interval is not None:
+        lower, upper = walk.zeros(np.float32), walk.zeros(np.float32)
+        interval = interval_of(kept, wanted.interval, lower, upper, walk.grid.affine)
+    if kept is not None and wanted.medoid:
+        medoid = medoid_of(kept, walk.inside, walk.zeros(np.float32), walk.grid.affine)
+    return interval, medoid
+
+
 def _check_options(bundle: Bundle, mode: Mode, steps: int | None, samples: int) -> None:
     card = bundle.card
     if mode not in MODES:
@@ -179,3 +244,17 @@ def _check_options(bundle: Bundle, mode: Mode, steps: int | None, samples: int) 
         raise ConfigError(f"mode mc needs at least 2 samples for a spread, not {samples}")
     if steps is not None and (mode == "regress" or steps < 1):
         raise ConfigError(f"steps belong to modes sample and mc and are at least 1, not {steps}")
+
+
+def _check_wanted(bundle: Bundle, mode: Mode, samples: int, wanted: Wanted) -> None:
+    if mode != "mc":
+        raise ConfigError(f"interval, medoid and draws belong to mode mc, not to mode {mode}")
+    if wanted.interval is not None:
+        interval_ranks(samples, wanted.interval)  # before hours of sampling
+    settings = bundle.card.preprocessing
+    if settings.hu_low < HU_LIMITS[0] or settings.hu_high > HU_LIMITS[1]:
+        raise ConfigError(
+            f"draws are kept as 16-bit HU, {HU_LIMITS[0]} to {HU_LIMITS[1]}; bundle "
+            f"{bundle.card.name} makes {settings.hu_low:g} to {settings.hu_high:g} HU: "
+            "leave interval, medoid and draws out"
+        )

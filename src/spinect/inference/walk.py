@@ -19,6 +19,7 @@ from spinect.errors import BundleError, SpinectWarning
 from spinect.geometry import Grid, Volume
 from spinect.inference.blend import blend, blend_slabs, without_padding
 from spinect.inference.compute import Compute, TileNetwork, head_slices
+from spinect.inference.draws import BYTES_PER_DRAW, SLAB_BYTES
 from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS, MaskHeads, reduce_masks
 from spinect.inference.noise import NoiseField
 from spinect.inference.plan import Demand, Plan, allocate, plan_memory
@@ -26,8 +27,8 @@ from spinect.inference.prepare import CHANNELS, Prepared, bundle_grid, prepare
 from spinect.protocols import HEADS, Mode
 
 AIR_HU: Final = -1000.0
-# Whole-volume results per voxel; the spread of many draws is summed in two more volumes.
-_CT_BYTES: Final[dict[Mode, int]] = {"regress": 4, "sample": 4, "mc": 12}
+# Whole-volume results per voxel; with "mc" two sums in float64 that become mean and spread.
+_CT_BYTES: Final[dict[Mode, int]] = {"regress": 4, "sample": 4, "mc": 24}
 Progress = Callable[[float], None]  # called with the share done, 0-1
 
 
@@ -49,12 +50,20 @@ class Shares:
 
 
 def fit(
-    grid: Grid, bundle: Bundle, compute: Compute, max_memory: int, mode: Mode
+    grid: Grid,
+    bundle: Bundle,
+    compute: Compute,
+    max_memory: int,
+    mode: Mode,
+    spooled: int = 0,
 ) -> tuple[Tiling, Plan]:
     """Tiles of a volume on `grid`, and how the run fits into memory.
 
+    Args:
+        spooled: Draws that are kept on disk.
     Raises:
-        ResourceError: The smallest tile does not fit into `max_memory`.
+        ResourceError: The smallest tile does not fit into `max_memory`, or the draws not onto the
+            disk.
     """
     card, method = bundle.card, bundle.method
     settings, heads = card.preprocessing, method.heads
@@ -63,7 +72,14 @@ def fit(
     results = _CT_BYTES[mode] * ("ct" in heads)
     results += BYTES_PER_VOXEL * all(head in heads for head in MASK_HEADS)
     channels = sum(HEADS[head] for head in heads)
-    demand = Demand(CHANNELS[card.channels], channels, results, mode != "regress")
+    demand = Demand(
+        CHANNELS[card.channels],
+        channels,
+        results,
+        samples=mode != "regress",
+        spooled=BYTES_PER_DRAW * spooled,
+        workspace=SLAB_BYTES * bool(spooled),
+    )
     return tiling, plan_memory(method, tiling, demand, compute, max_memory)
 
 
@@ -87,6 +103,7 @@ class Walk:
         compute: Compute,
         max_memory: int,
         mode: Mode,
+        spooled: int = 0,
     ) -> "Walk":
         card, method = bundle.card, bundle.method
         if method.ndim == 2 and card.preprocessing.tile[0] != 1:
@@ -94,7 +111,7 @@ class Walk:
                 f"bundle {card.name} is two-dimensional: its tile must be one sagittal slice, "
                 f"not {card.preprocessing.tile}"
             )
-        tiling, plan = fit(volume.grid, bundle, compute, max_memory, mode)
+        tiling, plan = fit(volume.grid, bundle, compute, max_memory, mode, spooled)
         prepared = prepare(volume, card)
         flip = card.preprocessing.flip_average and method.ndim == 3
         network = TileNetwork(method, _padded(prepared, tiling, plan), compute, flip)
