@@ -40,7 +40,7 @@ class Tableau:
 EULER: Final = Tableau((), (1.0,))
 HEUN: Final = Tableau(((1.0,),), (1 / 2, 1 / 2))
 RK4: Final = Tableau(((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
-# Dormand and Prince, J. Comput. Appl. Math. 6:19 (1980), table 2; its last stage is the step
+# Dormand and Prince, J. Comput. Appl. Math. 6:19 (1980); its last stage is the step
 # itself, and the first stage of the next one.
 _FIFTH: Final = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
 DORMAND_PRINCE: Final = Tableau(
@@ -95,7 +95,7 @@ def sample_ode(
     Raises:
         ConfigError: The solver needs more calls than it may make.
 
-    Source: Song et al., arXiv 2011.13456, eq. 13 and app. D.4.
+    Source: Song et al., arXiv 2011.13456.
     """
 
     def typed(state: Tensor, sigma: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def solve(slope: Slope, x: Tensor, ends: tuple[float, float], tolerance: Toleran
     Raises:
         ConfigError: More calls of the slope than `tolerance` allows.
 
-    Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I (1993), sec. II.4.
+    Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I (1993).
     """
     start, end = (torch.full((len(x),), e, dtype=torch.float64, device=x.device) for e in ends)
     t, way = start, (end - start).sign()
@@ -152,7 +152,7 @@ def solve(slope: Slope, x: Tensor, ends: tuple[float, float], tolerance: Toleran
 def _first_step(
     slope: Slope, x: Tensor, t: Tensor, known: tuple[Tensor, Tensor], tolerance: Tolerance
 ) -> Tensor:
-    """(B,) lengths of the first step, from one more call; Hairer et al. 1993, sec. II.4."""
+    """(B,) lengths of the first step, from one more call; Hairer et al. 1993."""
     first, whole = known
     size, rate = _size(x, x, x, tolerance), _size(first, x, x, tolerance)
     small = torch.where(

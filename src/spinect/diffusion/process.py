@@ -3,7 +3,7 @@
 They solve dx = drift(t) x dt + sqrt(g2(t)) dw. Divided by alpha, x_t is x0 + sigma * noise with
 sigma = std / alpha, so that any denoiser of this package tells the score of any process.
 
-Source: Song et al., arXiv 2011.13456, sec. 3.4 and app. B and C.
+Source: Song et al., arXiv 2011.13456.
 """
 
 import math
@@ -66,7 +66,7 @@ class Process(ABC):
         return (alpha * self.clean(denoise, x, t) - x) / std**2
 
     def slope(self, denoise: Denoise, x: Tensor, t: Tensor) -> Tensor:
-        """dx/dt of the probability flow, whose marginals are those of the process; eq. 13."""
+        """dx/dt of the probability flow, whose marginals are those of the process."""
         drift, g2 = wide(self.drift(t), x), wide(self.g2(t), x)
         return drift * x - g2 / 2 * self.score(denoise, x, t)
 
@@ -83,15 +83,14 @@ class Process(ABC):
 
 @dataclass(frozen=True)
 class VE(Process):
-    """Variance exploding: noise grows geometrically, the image stays; eq. 30 and 31.
+    """Variance exploding: noise grows geometrically, the image stays.
 
     std is sigma(t) as in the published code; the equation itself gives
     sqrt(sigma(t)**2 - sigma(0)**2).
 
     Args:
         sigma_min: Noise level at t = 0, in units of the image.
-        sigma_max: Noise level at t = 1; about the largest distance between two images
-            (arXiv 2006.09011, technique 1).
+        sigma_max: Noise level at t = 1; about the largest distance between two images.
     """
 
     sigma_min: float = 0.01
@@ -122,7 +121,7 @@ class VE(Process):
 
 @dataclass(frozen=True)
 class VP(Process):
-    """Variance preserving: DDPM in continuous time, beta(t) from b0 to b1; eq. 32 and 33."""
+    """Variance preserving: DDPM in continuous time, beta(t) from b0 to b1."""
 
     b0: float = 0.1
     b1: float = 20.0
@@ -155,7 +154,7 @@ class VP(Process):
 
 @dataclass(frozen=True)
 class SubVP(VP):
-    """Sub-VP: the image fades as in VP, with less noise than that at every time; eq. 27 to 29."""
+    """Sub-VP: the image fades as in VP, with less noise than that at every time."""
 
     def std(self, t: Tensor) -> Tensor:
         """1 - alpha**2."""

@@ -37,7 +37,7 @@ class Corrector:
         start: Whether the first time is corrected. With it the corrector comes before the
             predictor, as in the published code; without, after it, as in the paper's algorithm.
 
-    Source: Song et al., arXiv 2011.13456, algorithms 4 and 5. For a the code takes 1 - beta_i of
+    Source: Song et al., arXiv 2011.13456. For a the code takes 1 - beta_i of
     its grid of 1000 and the paper the product; here it is that of the step which is really taken.
     """
 
@@ -75,7 +75,7 @@ def sample_em(
     "tweedie" calls the denoiser once more, at times[-1]; the others leave the noise of that time
     in x, which is scaled by alpha there.
 
-    Source: Song et al., arXiv 2011.13456, eq. 6.
+    Source: Song et al., arXiv 2011.13456.
     """
     for index, (now, then) in enumerate(pairwise(times)):
         if index or corrector.start:
@@ -98,7 +98,7 @@ class Predictor:
         variance: ancestral: "large" is the forward step's, as published for VP; "small" what is
             left of it when the clean image is known, as published for VE.
 
-    Source: Song et al., arXiv 2011.13456, app. E and F (eq. 46 and 47).
+    Source: Song et al., arXiv 2011.13456.
     """
 
     rule: PredictorName = "reverse_diffusion"
@@ -135,7 +135,7 @@ def sample_pc(
     N (1 + corrector.steps) calls of the denoiser, or fewer by the corrections left out at the
     start.
 
-    Source: Song et al., arXiv 2011.13456, algorithms 2 and 3.
+    Source: Song et al., arXiv 2011.13456.
     """
     followers: list[Tensor | None] = [*times[1:], None]
     for index, (now, then) in enumerate(zip(times, followers, strict=True)):
