@@ -1,4 +1,4 @@
-"""A few slices and a block of one phantom, for methods that are to learn them by heart."""
+"""A phantom for methods that are to learn it by heart, and noise for those that are not."""
 
 import pytest
 import torch
@@ -30,3 +30,18 @@ def cut(mr, ct, ndim):
         ramps = torch.stack(torch.meshgrid(*lines, indexing="ij"))[None]
         mr = torch.cat([mr, ramps], dim=1)
     return Batch(condition=mr, inside=torch.ones_like(ct), target=ct)
+
+
+@pytest.fixture(scope="session")
+def batch_for():
+    """A paired batch of noise in the shape that a method takes, a fifth of it outside."""
+
+    def made(method, count=2, size=32):
+        generator = torch.Generator().manual_seed(1)
+        shape = [size] * method.ndim
+        condition = torch.rand(count, method.in_channels, *shape, generator=generator)
+        target = torch.rand(count, 1, *shape, generator=generator) * 2 - 1
+        inside = (torch.rand(count, 1, *shape, generator=generator) > 0.2).float()
+        return Batch(condition=condition, inside=inside, target=target)
+
+    return made

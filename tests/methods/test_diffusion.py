@@ -152,7 +152,8 @@ def test_a_small_network_learns_a_linear_gaussian_law():
         mean = SLOPE * mr + INTERCEPT
         return mean + STD**2 / (STD**2 + s**2) * (x - mean)
 
-    for name, eta in [("ancestral", 0.0), ("ancestral", 1.0), ("heun", 0.0), ("dpmpp_2m", 0.0)]:
+    runs = [("ancestral", 0.0), ("ancestral", 1.0), ("heun", 0.0), ("dpmpp_2m", 0.0)]
+    for name, eta in runs:
         sampler = Diffusion(DiffusionConfig(**{**LINEAR, "sampler": name, "eta": eta})).eval()
         sampler.load_state_dict(method.state_dict())
         steps = 50 if name == "ancestral" else 20
@@ -162,4 +163,6 @@ def test_a_small_network_learns_a_linear_gaussian_law():
         assert intercept == pytest.approx(INTERCEPT, abs=0.01), name
         assert spread == pytest.approx(ideal[2], rel=0.03), name
         assert ideal[2] == pytest.approx(STD, rel=0.1), name
-    assert len(SAMPLERS) == 4  # graf2023 has the wrong spread on purpose: test_ddim.py
+    # graf2023 has the wrong spread on purpose: test_ddim.py. ddpm has levels of its own, and with
+    # the small variance is ancestral with eta = 1: test_score.py.
+    assert {name for name, _ in runs} == set(SAMPLERS) - {"graf2023", "ddpm"}

@@ -22,15 +22,6 @@ def made(**fields):
     return build("pix2pix", SMALL | fields)
 
 
-def batch_for(method, count=2, size=32):
-    generator = torch.Generator().manual_seed(1)
-    shape = [size] * method.ndim
-    condition = torch.rand(count, method.in_channels, *shape, generator=generator)
-    target = torch.rand(count, 1, *shape, generator=generator) * 2 - 1
-    inside = (torch.rand(count, 1, *shape, generator=generator) > 0.2).float()
-    return Batch(condition=condition, inside=inside, target=target)
-
-
 def silence(critic, score=0.0):
     """Let a critic give every image the same score."""
     torch.nn.init.zeros_(critic.layers[-1].weight)
@@ -40,7 +31,7 @@ def silence(critic, score=0.0):
 @pytest.mark.parametrize(
     ("gan_loss", "critic", "generator"), [("vanilla", math.log(2), math.log(2)), ("lsgan", 0.5, 1)]
 )
-def test_losses_of_a_critic_that_knows_nothing(gan_loss, critic, generator):
+def test_losses_of_a_critic_that_knows_nothing(batch_for, gan_loss, critic, generator):
     """Scores of 0 by a last layer of zeros: ln 2 each, or half of 1 squared."""
     method = made(gan_loss=gan_loss, l1=0.0)
     silence(method.critic)
@@ -50,7 +41,7 @@ def test_losses_of_a_critic_that_knows_nothing(gan_loss, critic, generator):
 
 
 @pytest.mark.parametrize("averaged", [False, True])
-def test_averaged_scores_lose_their_variance(averaged):
+def test_averaged_scores_lose_their_variance(batch_for, averaged):
     """mean((p - 1)^2) = (mean p - 1)^2 + var p: the published critic pays the first term only."""
     method = made(critic=SMALL["critic"] | {"averaged": averaged}, l1=0.0)
     plain = made(l1=0.0).critic
@@ -68,7 +59,7 @@ def test_averaged_scores_lose_their_variance(averaged):
 
 
 @pytest.mark.parametrize("first", ["critic", "generator"])
-def test_each_part_steps_in_its_turn(first):
+def test_each_part_steps_in_its_turn(batch_for, first):
     """The one that steps first is the one that the other's loss already knows; the fake is old."""
     method = made(first=first, l1=0.0)
     other = "generator" if first == "critic" else "critic"
@@ -94,7 +85,7 @@ def test_each_part_steps_in_its_turn(first):
 
 @pytest.mark.parametrize("first", ["critic", "generator"])
 @pytest.mark.parametrize("pool", [0, 3])
-def test_gradients_stay_with_their_part(first, pool):
+def test_gradients_stay_with_their_part(batch_for, first, pool):
     """Also without an optimiser in between, and with two batches side by side."""
     method = made(first=first, pool=pool, ssim=10.0)
     streams = [method.losses(batch_for(method)) for _ in range(2)]
@@ -113,7 +104,7 @@ def test_gradients_stay_with_their_part(first, pool):
     assert all(parameter.requires_grad for parameter in method.parameters())
 
 
-def test_with_a_constant_critic_the_generator_follows_l1_alone():
+def test_with_a_constant_critic_the_generator_follows_l1_alone(batch_for):
     """Against the gradient by hand: 100 sign(fake - truth) inside, over the voxels inside."""
     method = made().double()
     silence(method.critic)
@@ -130,7 +121,7 @@ def test_with_a_constant_critic_the_generator_follows_l1_alone():
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_the_weights_of_the_generators_loss(ndim):
+def test_the_weights_of_the_generators_loss(batch_for, ndim):
     """GAN + 10 L1 + 10 (1 - SSIM), each by other means, where everything is inside."""
     method = made(ndim=ndim, l1=10.0, ssim=10.0)
     raw = batch_for(method, size=16)
@@ -144,7 +135,7 @@ def test_the_weights_of_the_generators_loss(ndim):
     assert set(method.terms) == {"gan", "l1", "ssim"}
 
 
-def test_the_critic_does_not_see_the_ramps():
+def test_the_critic_does_not_see_the_ramps(batch_for):
     """Only the first channels: other ramps, the same score of the real CT, another fake."""
     method = made(ndim=3, in_channels=4)
     batch = batch_for(method, size=16)
@@ -162,7 +153,7 @@ def test_the_critic_does_not_see_the_ramps():
         made(in_channels=2, critic_sees=3)
 
 
-def test_sizes_that_do_not_fit_are_refused():
+def test_sizes_that_do_not_fit_are_refused(batch_for):
     """Before anything runs, with both numbers."""
     method = made(ssim=1.0)
     with pytest.raises(ConfigError, match="multiples of 8 voxels, not 20 x 20"):
@@ -176,7 +167,7 @@ def test_sizes_that_do_not_fit_are_refused():
         made(generator={"kind": "skip_unet", "depth": 5, "dropout": 0.5})
 
 
-def test_batches_that_cannot_teach_are_refused():
+def test_batches_that_cannot_teach_are_refused(batch_for):
     """Without a CT, or with another patient's: the message says what to set."""
     method = made()
     batch = batch_for(method)

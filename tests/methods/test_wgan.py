@@ -26,15 +26,6 @@ def made(**fields):
     return build("wgan", SMALL | fields)
 
 
-def batch_for(method, count=2, size=16):
-    generator = torch.Generator().manual_seed(1)
-    shape = [size] * method.ndim
-    condition = torch.rand(count, method.in_channels, *shape, generator=generator)
-    target = torch.rand(count, 1, *shape, generator=generator) * 2 - 1
-    inside = (torch.rand(count, 1, *shape, generator=generator) > 0.2).float()
-    return Batch(condition=condition, inside=inside, target=target)
-
-
 def pair(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(3, *shape, generator=generator, dtype=torch.float64).unsqueeze(2)
@@ -166,7 +157,7 @@ def test_a_critic_finds_the_distance_of_two_gaussians():
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_gradients_stay_with_their_part(ndim):
+def test_gradients_stay_with_their_part(batch_for, ndim):
     """Five yields of the critic, then the generator; two batches side by side."""
     method = made(ndim=ndim)
     streams = [method.losses(batch_for(method)) for _ in range(2)]
@@ -182,7 +173,7 @@ def test_gradients_stay_with_their_part(ndim):
     assert all(parameter.requires_grad for parameter in method.parameters())
 
 
-def test_every_step_of_the_critic_draws_its_own_points():
+def test_every_step_of_the_critic_draws_its_own_points(batch_for):
     """Nothing steps in between, yet the penalties differ, and nothing else does."""
     method = made()
     seen = []
@@ -193,7 +184,7 @@ def test_every_step_of_the_critic_draws_its_own_points():
     assert len({terms["wasserstein"] for terms in seen}) == 1
 
 
-def test_the_losses_are_their_terms():
+def test_the_losses_are_their_terms(batch_for):
     """By other means, in the field of view and outside it; the critic's drift too."""
     method = made(critic_steps=1, drift=0.5, penalty=7.0, l1=20.0)
     batch = batch_for(method)
@@ -212,7 +203,7 @@ def test_the_losses_are_their_terms():
     torch.testing.assert_close(critic, expected)
 
 
-def test_what_cannot_teach_is_refused():
+def test_what_cannot_teach_is_refused(batch_for):
     """Norms over the batch; batches without a CT, or with another patient's."""
     with pytest.raises(ConfigError, match=r"critic\.norm = 'batch'"):
         made(critic={"norm": "batch"})
@@ -227,7 +218,7 @@ def test_what_cannot_teach_is_refused():
         next(iter(method.losses(unpaired)))
 
 
-def test_the_generator_is_regressions_network():
+def test_the_generator_is_regressions_network(batch_for):
     """The same weights, the same answer, to the bit; its last stage is the answer."""
     method = made().eval()
     fields = {"ndim": 2, "in_channels": 1, "heads": ["ct"], "network": RESIDUAL}

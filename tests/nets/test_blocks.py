@@ -1,9 +1,11 @@
 """Pieces of the networks against formulas."""
 
+import math
+
 import pytest
 import torch
 
-from spinect.nets.blocks import depth_to_space, rms_norm, space_to_depth
+from spinect.nets.blocks import depth_to_space, rms_norm, sinusoids, space_to_depth
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 6, 4), (2, 5, 6, 4, 3)])
@@ -45,3 +47,10 @@ def test_space_to_depth_keeps_each_cell_together(shape, factor, last):
         channels = cells[:, number * shape[1] : (number + 1) * shape[1]]
         assert torch.equal(channels, voxels)
     assert torch.equal(depth_to_space(cells, factor), x)
+
+
+def test_sinusoids():
+    """Sines first; frequencies fall from 1 to 1e-4."""
+    found = sinusoids(torch.tensor([0, 3]), 4)
+    expected = [[0, 0, 1, 1], [math.sin(3), math.sin(3e-4), math.cos(3), math.cos(3e-4)]]
+    torch.testing.assert_close(found, torch.tensor(expected))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinect.errors import ConfigError
-from spinect.nets.ncsn import NCSN, Attention, StyledNorm, sinusoids
+from spinect.nets.ncsn import NCSN, Attention, StyledNorm
 from spinect.nets.noise_critic import NoiseCritic
 
 SMALL = {"width": 8, "multiples": (1, 2, 2), "blocks": 1, "mapped": 16}
@@ -115,13 +115,6 @@ def test_each_image_has_its_own_style_and_step():
     for changed in (other, styled):
         torch.testing.assert_close(changed[0], first[0])
         assert (changed[1] - first[1]).abs().max() > 1e-4
-
-
-def test_sinusoids():
-    """Sines first; frequencies fall from 1 to 1e-4."""
-    found = sinusoids(torch.tensor([0, 3]), 4)
-    expected = [[0, 0, 1, 1], [math.sin(3), math.sin(3e-4), math.cos(3), math.cos(3e-4)]]
-    torch.testing.assert_close(found, torch.tensor(expected))
 
 
 def test_the_critic_starts_undecided():

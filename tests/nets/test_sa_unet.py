@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spinect.nets.sa_unet import Attended, GroupBlock, SAUNet, TimeEmbedding
+from spinect.nets.sa_unet import Attended, GroupBlock, SAUNet
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,6 @@ def test_attention_is_that_of_the_formula(linear):
     torch.testing.assert_close(module(x), expected)
     layout = x.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(module(layout), expected)
-
-
-def test_time_is_told_by_sines_and_cosines():
-    embedding = TimeEmbedding(8)
-    embedding.layers = torch.nn.Identity()
-    time = torch.tensor([0.0, 3.0, 999.0])
-    slow = torch.exp(-math.log(1e4) * torch.arange(4) / 3)
-    angle = time[:, None] * slow
-    torch.testing.assert_close(embedding(time), torch.cat([angle.sin(), angle.cos()], dim=1))
 
 
 def test_a_block_without_time_and_with_another_width_has_a_shortcut():

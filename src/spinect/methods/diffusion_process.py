@@ -1,6 +1,7 @@
 """How a diffusion config names processes in continuous time, and draws through them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from torch import Tensor
@@ -33,6 +34,35 @@ def trained_process(config: DiffusionConfig) -> Process | None:
     return None if make is None else make(config)
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """What every sampler through a process is told.
+
+    Args:
+        randn: Called once for the start, then once per step that adds noise.
+        steps: Of the sampler; None for the config's.
+    """
+
+    config: DiffusionConfig
+    denoise: Denoise
+    process: Process
+    randn: Randn
+    steps: int | None
+
+    def start(self, like: Tensor) -> Tensor:
+        """Noise of the level of the first time, in the shape of `like`."""
+        return self.process.prior * self.randn(like)
+
+    def times(self, more: int = 0) -> Tensor:
+        """As many times as steps, and so many more, falling."""
+        return self.process.times((self.steps or self.config.steps) + more)
+
+    @property
+    def last(self) -> Last:
+        """How it ends."""
+        return "tweedie" if self.config.tweedie else "mean"
+
+
 def draw_process(
     config: DiffusionConfig, denoise: Denoise, like: Tensor, steps: int | None, randn: Randn
 ) -> Tensor:
@@ -42,68 +72,46 @@ def draw_process(
         ConfigError: rk45 is told a number of steps, or needs more calls than it may make.
     """
     process = (_PROCESSES | _NEAREST)[config.schedule](config)
-    return _DRAWS[config.sampler](config, denoise, process, like, steps, randn)
+    return _DRAWS[config.sampler](_Draw(config, denoise, process, randn, steps), like)
 
 
-def _em(
-    config: DiffusionConfig,
-    denoise: Denoise,
-    process: Process,
-    like: Tensor,
-    steps: int | None,
-    randn: Randn,
-) -> Tensor:
-    x, times = process.prior * randn(like), process.times((steps or config.steps) + 1)
-    return sample_em(denoise, x, process, times, last=_last(config), randn=randn)
+def _em(draw: _Draw, like: Tensor) -> Tensor:
+    x = draw.start(like)
+    return sample_em(draw.denoise, x, draw.process, draw.times(1), last=draw.last, randn=draw.randn)
 
 
-def _pc(
-    config: DiffusionConfig,
-    denoise: Denoise,
-    process: Process,
-    like: Tensor,
-    steps: int | None,
-    randn: Randn,
-) -> Tensor:
+def _pc(draw: _Draw, like: Tensor) -> Tensor:
+    config = draw.config
     first = config.order == "corrector_first"
     return sample_pc(
-        denoise,
-        process.prior * randn(like),
-        process,
-        process.times(steps or config.steps),
+        draw.denoise,
+        draw.start(like),
+        draw.process,
+        draw.times(),
         predictor=Predictor(config.predictor, config.variance),
         corrector=Corrector(config.snr, config.corrector_steps, first),
-        last=_last(config),
-        randn=randn,
+        last=draw.last,
+        randn=draw.randn,
     )
 
 
-def _ode(
-    config: DiffusionConfig,
-    denoise: Denoise,
-    process: Process,
-    like: Tensor,
-    steps: int | None,
-    randn: Randn,
-) -> Tensor:
-    if config.solver == "rk45" and steps is not None:
+def _ode(draw: _Draw, like: Tensor) -> Tensor:
+    config = draw.config
+    if config.solver == "rk45" and draw.steps is not None:
         raise ConfigError(
-            f'{steps} steps asked of the sampler "ode" with solver = "rk45", which chooses its own '
-            'by rtol and atol: leave the steps out, or set solver to "heun", "rk4" or "euler"'
+            f'{draw.steps} steps asked of the sampler "ode" with solver = "rk45", which chooses '
+            "its own by rtol and atol: leave the steps out, or set solver to "
+            '"heun", "rk4" or "euler"'
         )
     return sample_ode(
-        denoise,
-        process.prior * randn(like),
-        process,
-        process.times((steps or config.steps) + 1),
+        draw.denoise,
+        draw.start(like),
+        draw.process,
+        draw.times(1),
         solver=config.solver,
         tolerance=Tolerance(config.rtol, config.atol, config.max_calls),
         tweedie=config.tweedie,
     )
 
 
-def _last(config: DiffusionConfig) -> Last:
-    return "tweedie" if config.tweedie else "mean"
-
-
-_DRAWS: Final[dict[str, Callable[..., Tensor]]] = {"em": _em, "pc": _pc, "ode": _ode}
+_DRAWS: Final[dict[str, Callable[[_Draw, Tensor], Tensor]]] = {"em": _em, "pc": _pc, "ode": _ode}

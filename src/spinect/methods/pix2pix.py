@@ -2,96 +2,63 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
-from spinect.errors import ConfigError
 from spinect.methods.gan import (
     GanLoss,
     ImagePool,
-    check_sizes,
     critic_loss,
     frozen,
     init_normal,
     known,
-    refuse_training,
     score_loss,
 )
 from spinect.methods.losses import l1_loss
-from spinect.methods.networks import CriticConfig, Generator, GeneratorNetwork, SkipUNetConfig
-from spinect.methods.one_call import OneCall
-from spinect.methods.pairs import refuse_unpaired
+from spinect.methods.networks import CriticConfig, GeneratorNetwork, SkipUNetConfig
+from spinect.methods.paired_gan import PairedGan, PairedGanConfig
 from spinect.methods.registry import register
 from spinect.methods.ssim import RADIUS, ssim_loss
 from spinect.protocols import Batch
 
 
-class Pix2PixConfig(BaseModel, frozen=True, extra="forbid"):
+class Pix2PixConfig(PairedGanConfig, frozen=True, extra="forbid"):
     """What a user may write under "method" when its name is "pix2pix".
 
     Without a change it is the original recipe but for its loss, its norm and its dropout.
     """
 
-    ndim: Literal[2, 3] = 2
-    in_channels: PositiveInt = 1  # channels of the condition
     generator: GeneratorNetwork = SkipUNetConfig()
     critic: CriticConfig = CriticConfig()
-    critic_sees: PositiveInt = 1  # first channels of the condition, beside the CT: the MR, no ramps
     gan_loss: GanLoss = "lsgan"
     l1: NonNegativeFloat = 100.0  # weight of the mean absolute error, half HU ranges
     ssim: NonNegativeFloat = 0.0  # weight of 1 - SSIM
     first: Literal["critic", "generator"] = "critic"  # which one steps first
     pool: NonNegativeInt = 0  # older fakes that the critic is shown; 0 = none
     zero_bias: bool = True  # biases start at 0, otherwise as torch draws them
-    inference_only: bool = False  # build what makes the CT and nothing else, as bundles do
-
-    @model_validator(mode="after")
-    def _sees_what_is_there(self) -> Self:
-        if self.critic_sees > self.in_channels:
-            raise ValueError(
-                f"critic_sees {self.critic_sees} is more than in_channels {self.in_channels}"
-            )
-        return self
 
 
 @register("pix2pix", Pix2PixConfig)
-class Pix2Pix(OneCall):
+class Pix2Pix(PairedGan):
     """Paired GAN: L1 and SSIM keep the anatomy, the critic of (CT, MR) keeps the texture.
 
     After each loss, `terms` holds its parts by name, detached, before weighting.
     """
 
-    parts: tuple[str, ...] = ("generator", "critic")
-    heads: tuple[str, ...] = ("ct",)
-    dims: ClassVar[tuple[int, ...]] = (2, 3)
+    config: Pix2PixConfig
     summary: ClassVar[str] = "paired GAN: a critic that sees MR and CT, beside L1 and SSIM"
     citation: ClassVar[str] = (
         "Isola et al., CVPR 2017, arXiv 1611.07004; with SSIM Graf et al., 2023, arXiv 2308.09345"
     )
 
     def __init__(self, config: Pix2PixConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.ndim: int = config.ndim
-        self.in_channels: int = config.in_channels
-        self.generator: Generator = config.generator.build_generator(
-            config.ndim, config.in_channels
-        )
+        super().__init__(config)
         if not config.inference_only:
-            self.critic = config.critic.build(config.ndim, 1 + config.critic_sees)
             self.pool = ImagePool(config.pool) if config.pool else None
         init_normal(self, zero_bias=config.zero_bias)
-        self.divisor: int = self.generator.divisor
-        self.terms: dict[str, Tensor] = {}
-
-    def predict(self, condition: Tensor) -> Tensor:
-        """(B, in_channels, *S) to (B, 1, *S) in [-1, 1], float32."""
-        check_sizes(condition, self.divisor)
-        ct: Tensor = self.generator(condition)
-        return ct.float()
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """Yield the losses of critic and generator, in the order of `first`.
@@ -102,7 +69,7 @@ class Pix2Pix(OneCall):
         Raises:
             ConfigError: The batch has no CT or another patient's, or its size does not fit.
         """
-        target = self._target(batch)
+        target = self.checked_target(batch, RADIUS + 1 if self.config.ssim else 1)
         fake = self.predict(batch.condition)
         mr = batch.condition[:, : self.config.critic_sees]
         shown = torch.cat([known(fake, batch.inside), mr], dim=1)
@@ -114,16 +81,6 @@ class Pix2Pix(OneCall):
         order = ("critic", "generator")
         for part in order if self.config.first == "critic" else reversed(order):
             yield part, made[part]()
-
-    def _target(self, batch: Batch) -> Tensor:
-        """The CT of a batch that can be learnt from."""
-        refuse_training(self.config.inference_only)
-        refuse_unpaired(batch)
-        if batch.target is None:
-            raise ConfigError("a training batch holds no CT; give the data source a target")
-        least = max(self.critic.smallest, RADIUS + 1 if self.config.ssim else 1)
-        check_sizes(batch.condition, self.divisor, least)
-        return batch.target
 
     def _critic_loss(self, truth: Tensor, shown: Tensor) -> Tensor:
         """Of the critic on (CT, MR); the generator hears nothing of it."""

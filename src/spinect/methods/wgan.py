@@ -1,26 +1,22 @@
 """WGAN-GP: a generator against a critic of limited slope, which sees the MR and its CT together."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from spinect.errors import ConfigError
 from spinect.methods.gan import (
-    check_sizes,
     frozen,
     gradient_penalty,
     image_scores,
     known,
-    refuse_training,
     wasserstein_loss,
 )
 from spinect.methods.losses import l1_loss
-from spinect.methods.networks import CriticConfig, Generator, GeneratorNetwork, NetworkConfig
-from spinect.methods.one_call import OneCall
-from spinect.methods.pairs import refuse_unpaired
+from spinect.methods.networks import CriticConfig, GeneratorNetwork, NetworkConfig
+from spinect.methods.paired_gan import PairedGan, PairedGanConfig
 from spinect.methods.registry import register
 from spinect.protocols import Batch
 
@@ -31,66 +27,33 @@ class WganCriticConfig(CriticConfig, frozen=True, extra="forbid"):
     norm: Literal["instance", "none"] = "none"
 
 
-class WganConfig(BaseModel, frozen=True, extra="forbid"):
+class WganConfig(PairedGanConfig, frozen=True, extra="forbid"):
     """What a user may write under "method" when its name is "wgan"."""
 
-    ndim: Literal[2, 3] = 2
-    in_channels: PositiveInt = 1  # channels of the condition
     generator: GeneratorNetwork = NetworkConfig()  # that of regression
     critic: WganCriticConfig = WganCriticConfig()
-    critic_sees: PositiveInt = 1  # first channels of the condition, beside the CT: the MR
     critic_steps: PositiveInt = 5  # updates of the critic before each one of the generator
     penalty: PositiveFloat = 10.0  # weight of the squared distance of the critic's slope from 1
     # Weight of the real images' squared scores. Without it nothing says where the scores lie, for
     # the losses know their differences only.
     drift: NonNegativeFloat = 1e-3
     l1: NonNegativeFloat = 100.0  # weight of the mean absolute error, half HU ranges
-    inference_only: bool = False  # build what makes the CT and nothing else, as bundles do
-
-    @model_validator(mode="after")
-    def _sees_what_is_there(self) -> Self:
-        if self.critic_sees > self.in_channels:
-            raise ValueError(
-                f"critic_sees {self.critic_sees} is more than in_channels {self.in_channels}"
-            )
-        return self
 
 
 @register("wgan", WganConfig)
-class Wgan(OneCall):
+class Wgan(PairedGan):
     """Paired GAN: L1 keeps the anatomy, the slope of the critic of (CT, MR) shows the way.
 
     Networks start as torch draws them, so the generator starts as regression does. After each
     loss, `terms` holds its parts by name, detached, before weighting.
     """
 
-    parts: tuple[str, ...] = ("generator", "critic")
-    heads: tuple[str, ...] = ("ct",)
-    dims: ClassVar[tuple[int, ...]] = (2, 3)
+    config: WganConfig
     summary: ClassVar[str] = "paired Wasserstein GAN with gradient penalty, beside L1"
     citation: ClassVar[str] = (
         "Gulrajani et al., WGAN-GP, NeurIPS 2017, arXiv 1704.00028; Arjovsky et al., ICML 2017, "
         "arXiv 1701.07875"
     )
-
-    def __init__(self, config: WganConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.ndim: int = config.ndim
-        self.in_channels: int = config.in_channels
-        self.generator: Generator = config.generator.build_generator(
-            config.ndim, config.in_channels
-        )
-        if not config.inference_only:
-            self.critic = config.critic.build(config.ndim, 1 + config.critic_sees)
-        self.divisor: int = self.generator.divisor
-        self.terms: dict[str, Tensor] = {}
-
-    def predict(self, condition: Tensor) -> Tensor:
-        """(B, in_channels, *S) to (B, 1, *S), float32; clipped no sooner than as HU."""
-        check_sizes(condition, self.divisor)
-        ct: Tensor = self.generator(condition)
-        return ct.float()
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """Yield the critic's loss `critic_steps` times, then the generator's.
@@ -103,7 +66,7 @@ class Wgan(OneCall):
         Raises:
             ConfigError: The batch has no CT or another patient's, or its size does not fit.
         """
-        target = self._target(batch)
+        target = self.checked_target(batch)
         fake = self.predict(batch.condition)
         mr = batch.condition[:, : self.config.critic_sees]
         truth, shown = known(target, batch.inside), known(fake, batch.inside)
@@ -119,15 +82,6 @@ class Wgan(OneCall):
             total = torch.stack([weight * term for weight, term in terms.values()]).sum()
         self.terms = {name: term.detach() for name, (_, term) in terms.items()}
         yield "generator", total
-
-    def _target(self, batch: Batch) -> Tensor:
-        """The CT of a batch that can be learnt from."""
-        refuse_training(self.config.inference_only)
-        refuse_unpaired(batch)
-        if batch.target is None:
-            raise ConfigError("a training batch holds no CT; give the data source a target")
-        check_sizes(batch.condition, self.divisor, self.critic.smallest)
-        return batch.target
 
     def _critic_loss(self, truth: Tensor, shown: Tensor, mr: Tensor) -> Tensor:
         """wasserstein + penalty * P + drift * E C(real)**2; the generator hears nothing of it.

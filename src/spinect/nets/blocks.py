@@ -46,6 +46,17 @@ def reflect(ndim: int, width: int) -> nn.Module:
     return (nn.ReflectionPad2d if ndim == 2 else nn.ReflectionPad3d)(width)
 
 
+def sinusoids(step: Tensor, size: int) -> Tensor:
+    """Sines, then cosines, of steps (B,) at falling frequencies: (B, size), size even.
+
+    Source: Vaswani et al., arXiv 1706.03762, sec. 3.5.
+    """
+    half = size // 2
+    frequencies = torch.exp(torch.arange(half, device=step.device) * (-math.log(1e4) / (half - 1)))
+    angle = step[:, None] * frequencies
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
 class _ChannelRMSNorm(torch.autograd.Function):
     """y = x * r with r = 1 / sqrt(mean over channels of x**2 + eps).
 

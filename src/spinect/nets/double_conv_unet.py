@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from spinect.nets.blocks import conv, instance_norm, reflect
+from spinect.nets.staged import Staged
 
 _BRIDGE_DROPOUT = 0.5
 
 
-class DoubleConvUNet(nn.Module):
+class DoubleConvUNet(Staged):
     """Two convolutions of kernel 3 per level and way, instance norm, PReLU; tanh at the end.
 
     Each convolution goes without padding and the border is mirrored after its norm, as published;
@@ -62,13 +63,6 @@ class DoubleConvUNet(nn.Module):
             for f in reversed(features)
         )
         self.out = conv(ndim, width // 2, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, *S), sizes multiples of `divisor`, to (B, out_channels, *S)."""
-        last = x
-        for stage in self.stages(x):
-            last = stage
-        return last
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """The features after each pair of convolutions and each change of size, and the output."""

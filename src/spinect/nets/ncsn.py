@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spinect.nets.blocks import conv
+from spinect.nets.blocks import conv, sinusoids
 from spinect.nets.fir import FirConvDown, FirDown, FirUp
 
 _MOST_GROUPS, _PER_GROUP = 32, 4
@@ -240,17 +240,6 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
         y: Tensor = (x + self.join(mixed.transpose(1, 2).reshape(x.shape))) * _ROOT_HALF
         return y
-
-
-def sinusoids(step: Tensor, size: int) -> Tensor:
-    """Sines, then cosines, of steps (B,) at falling frequencies: (B, size), size even.
-
-    Source: Vaswani et al., arXiv 1706.03762, sec. 3.5.
-    """
-    half = size // 2
-    frequencies = torch.exp(torch.arange(half, device=step.device) * (-math.log(1e4) / (half - 1)))
-    angle = step[:, None] * frequencies
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 def spread_uniform(module: nn.Module, *, by_outputs: bool = False, nothing: bool = False) -> None:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spinect.errors import ConfigError
-from spinect.nets.blocks import conv
+from spinect.nets.blocks import conv, sinusoids
 from spinect.nets.fir import FirDown
-from spinect.nets.ncsn import sinusoids, spread_uniform
+from spinect.nets.ncsn import spread_uniform
 
 _SLOPE = 0.2
 _MOST = 8  # times `width`

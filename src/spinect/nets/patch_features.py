@@ -1,26 +1,16 @@
 """Features that a generator holds at some of its stages, and heads that make vectors of them."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from spinect.errors import ConfigError
+from spinect.nets.staged import Staged
 
 _EPS = 1e-7  # added to the length of a vector, outside the root
-
-
-class Staged(Protocol):
-    """A network that shows its features on the way."""
-
-    divisor: int
-
-    def stages(self, x: Tensor) -> Iterator[Tensor]:
-        """The features after each piece, the output last."""
-        ...
 
 
 def tapped(network: Staged, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
@@ -52,7 +42,6 @@ def tap_widths(
     rising = all(a < b for a, b in pairwise(taps))
     if not taps or taps[0] < 0 or not rising:
         raise ConfigError(f"taps {list(taps)} are no rising numbers from 0: sort them")
-    assert isinstance(network, nn.Module)
     ghost = copy.deepcopy(network).to("meta")
     x = torch.empty(1, in_channels, *[4 * network.divisor] * ndim, device="meta")
     last = sum(1 for _ in ghost.stages(x)) - 1

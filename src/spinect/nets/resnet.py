@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from spinect.nets.blocks import conv, instance_norm, reflect
 from spinect.nets.resample import BlurDown, BlurUp
+from spinect.nets.staged import Staged
 
 
-class ResnetGenerator(nn.Module):
+class ResnetGenerator(Staged):
     """Convolution 7, halvings, residual blocks, doublings, convolution 7, tanh; instance norm.
 
     Instance norm takes its statistics over the tile, so the answer depends on the tile.
@@ -54,11 +55,6 @@ class ResnetGenerator(nn.Module):
             layers += _settle(ndim, then)
         layers += [reflect(ndim, 3), _valid(ndim, width, out_channels, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, *S), sizes multiples of `divisor`, to (B, out_channels, *S)."""
-        y: Tensor = self.layers(x)
-        return y
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """The features after each layer, in order."""

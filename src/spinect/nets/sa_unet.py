@@ -1,6 +1,5 @@
 """The U-Net of Graf et al. 2023: with self-attention in two dimensions, without it in three."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
@@ -9,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spinect.nets.blocks import conv, transposed_conv
+from spinect.nets.blocks import conv, sinusoids, transposed_conv
+from spinect.nets.staged import Staged
 
 Skips = Literal["concat", "mean"]
 _HEADS, _PER_HEAD = 4, 32
 _GROUPS = 8
 
 
-class SAUNet(nn.Module):
+class SAUNet(Staged):
     """U-Net of residual blocks with group norm, as published for diffusion (arXiv 2308.09345).
 
     Stem 7x7; per level two residual blocks, linear attention and a strided convolution; full
@@ -71,13 +71,6 @@ class SAUNet(nn.Module):
         )
         self.tail = GroupBlock(ndim, 2 * width, width, told)
         self.out = conv(ndim, width, out_channels, 1)
-
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """(B, in_channels, *S), sizes multiples of `divisor`, and times (B,) to (B, out, *S)."""
-        last = x
-        for stage in self.stages(x, time):
-            last = stage
-        return last
 
     def stages(self, x: Tensor, time: Tensor | None = None) -> Iterator[Tensor]:
         """The features after each piece: stem; on each level two blocks, attention and the change
@@ -230,21 +223,16 @@ def _linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Sines and cosines of a DDPM's time, then two layers; Vaswani et al., arXiv 1706.03762."""
-
-    frequencies: Tensor
+    """A DDPM's time for the blocks: `sinusoids`, then two layers."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        half = size // 2
-        steps = torch.arange(half) / (half - 1)
-        self.register_buffer("frequencies", torch.exp(-math.log(1e4) * steps), persistent=False)
+        self.size = size
         self.layers = nn.Sequential(
             nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, 4 * size)
         )
 
     def forward(self, time: Tensor) -> Tensor:
         """Times (B,), counted from 0, to (B, 4 * size)."""
-        angle = time[:, None].float() * self.frequencies
-        vector: Tensor = self.layers(torch.cat([angle.sin(), angle.cos()], dim=1))
+        vector: Tensor = self.layers(sinusoids(time.float(), self.size))
         return vector

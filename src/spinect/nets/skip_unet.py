@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spinect.nets.blocks import batch_norm, conv, instance_norm, transposed_conv
+from spinect.nets.staged import Staged
 
 SkipNorm = Literal["batch", "instance"]
 _SLOPE = 0.2
@@ -14,7 +15,7 @@ _MOST = 8  # times `width`
 _FULL = 4  # levels until the features stop doubling; dropout lies between them and the innermost
 
 
-class SkipUNet(nn.Module):
+class SkipUNet(Staged):
     """Strided convolutions of kernel 4 down, transposed ones up, each level's input beside.
 
     With depth 8 it is `unet_256`, with depth 7 `unet_128` of the published code. The innermost
@@ -68,13 +69,6 @@ class SkipUNet(nn.Module):
         last = [nn.ReLU(), transposed_conv(ndim, 2 * width, out_channels), nn.Tanh()]
         self.down = nn.ModuleList(down)
         self.up = nn.ModuleList([*reversed(up), nn.Sequential(*last)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, *S), sizes multiples of `divisor`, to (B, out_channels, *S)."""
-        last = x
-        for stage in self.stages(x):
-            last = stage
-        return last
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """The features after each level on the way down, then after each on the way up."""

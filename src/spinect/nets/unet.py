@@ -18,6 +18,7 @@ from spinect.nets.blocks import (
     depth_to_space,
     space_to_depth,
 )
+from spinect.nets.staged import Staged
 
 
 class UNet(nn.Module):
@@ -169,7 +170,7 @@ class UNet(nn.Module):
         return depth_to_space(cells, self.stem) if self.stem > 1 else cells
 
 
-class UNetGenerator(nn.Module):
+class UNetGenerator(Staged):
     """The fine outputs of a `UNet` alone: a network that makes an image in one call.
 
     They are linear, as in regression, which so has the same network: no tanh keeps them in
@@ -180,11 +181,6 @@ class UNetGenerator(nn.Module):
         super().__init__()
         self.network = network
         self.divisor = network.divisor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, *S), sizes multiples of `divisor`, to (B, fine, *S)."""
-        fine: Tensor = self.network(x)[0]
-        return fine
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
         """The features of each level of the encoder, finest first, then the output."""
