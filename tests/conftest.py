@@ -55,6 +55,21 @@ def tiny_pair():
     return make_tiny_pair()
 
 
+def _sampled(ct, native, iso, options, layer):
+    """Layers of a Monte-Carlo run: 5 HU of spread everywhere, an interval of 8 HU."""
+    there = resample(ct, iso)
+    made = {
+        "std": Volume(np.full(iso.shape, 5, np.float32), iso.affine, "mr"),
+        "lower": there.with_data(there.data - 4),
+        "upper": there.with_data(there.data + 4),
+        "medoid": there,
+    }
+    return {
+        name: layer(resample(volume, native), volume, {"samples": options.samples, "is": name})
+        for name, volume in made.items()
+    }
+
+
 class FakeEngine:
     """Answers with the truth of the tiny pair, on the grids that a real engine would use."""
 
@@ -66,11 +81,13 @@ class FakeEngine:
         self.models = (ModelRecord(name="fake", sha256="0" * 64),)
         self.pair, self.wait_s, self.calls = pair, wait_s, 0
 
-    def memory_need(self, _grid, _options):
-        return 2**20
+    def need(self, _grid, _options):
+        from spinect.workflows.engine import Need
+
+        return Need(2**20)
 
     def process(self, image, options, watch):
-        from spinect.workflows.engine import Result
+        from spinect.workflows.engine import Layer, Result
 
         self.calls += 1
         iso = to_iso(image).grid
@@ -84,7 +101,7 @@ class FakeEngine:
                 made["ct_iso"] = resample(self.pair.ct, iso)
                 made["ct"] = resample(self.pair.ct, image.grid)
             if options.mode == "mc":
-                made["std"] = resample(self.pair.ct, image.grid).with_data(image.data * 0 + 5)
+                made["layers"] = _sampled(self.pair.ct, image.grid, iso, options, Layer)
         if options.segmenter != "none":
             with watch.stage("segment"):
                 for name in ("vertebrae", "subregions"):

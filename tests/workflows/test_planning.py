@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from spinect.errors import ConfigError, OutputError, ResourceError
 from spinect.workflows.names import output_ends, stem_of
 from spinect.workflows.options import (
-    OUTPUTS,
+    STANDARD,
     RunOptions,
     human_size,
     human_time,
@@ -219,7 +219,7 @@ def test_text_that_is_no_size_or_output():
     with pytest.raises(ConfigError, match="picture"):
         parse_outputs("ct,picture")
     assert parse_outputs("iso, ct") == ("ct", "iso")
-    assert parse_outputs("all") == tuple(OUTPUTS)
+    assert parse_outputs("all") == STANDARD
 
 
 def test_figures_for_people():

@@ -99,10 +99,11 @@ def test_damaged_and_unknown_models(tiny_bundle, mr_file, tmp_path):
 def test_memory_need_grows_with_the_image_and_has_a_floor(tiny_bundle):
     options = RunOptions(model=str(tiny_bundle), segmenter="none")
     engine = load_engine(options)
-    need = [engine.memory_need(Grid((20, n, n), np.diag([4, 1, 1, 1])), options) for n in (64, 512)]
+    grids = [Grid((20, n, n), np.diag([4, 1, 1, 1])) for n in (64, 512)]
+    need = [engine.need(grid, options).memory_bytes for grid in grids]
     assert 10 * 2**20 < need[0] < need[1] < 6 * 2**30
     with pytest.raises(ResourceError):
-        engine.memory_need(Grid((20, 64, 64)), options.model_copy(update={"max_memory": 2**20}))
+        engine.need(Grid((20, 64, 64)), options.model_copy(update={"max_memory": 2**20}))
 
 
 def test_models_command_shows_and_verifies_a_folder(tiny_bundle):

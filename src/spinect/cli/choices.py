@@ -106,6 +106,10 @@ ModeOption = Annotated[
     ),
 ]
 Samples = Annotated[int, typer.Option(min=2, help="Draws of mode mc.", rich_help_panel=_MODEL)]
+Interval = Annotated[
+    float,
+    typer.Option(help="Least nominal coverage of output interval.", rich_help_panel=_MODEL),
+]
 Steps = Annotated[
     int | None,
     typer.Option(min=1, help="Network calls per draw.", rich_help_panel=_MODEL),
@@ -158,7 +162,8 @@ Outputs = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="all, or some of ct, std, vertebrae, subregions, iso, table, preview, html.",
+        help="all, or some of ct, std, vertebrae, subregions, iso, table, preview, html; "
+        "mode mc also has interval, medoid, votes: all,votes.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -1,5 +1,7 @@
 """Draws the progress of a run on stderr: bars on a terminal, one line per case elsewhere."""
 
+import shutil
+import tempfile
 from types import TracebackType
 from typing import Self
 
@@ -8,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from spinect.workflows.case import Outcome
+from spinect.workflows.engine import Need
 from spinect.workflows.options import human_size, human_time
 from spinect.workflows.planning import Case, Plan
 
@@ -15,10 +18,20 @@ _STAGES = {
     "read": "reading",
     "translate": "synthetic CT",
     "segment": "masks",
+    "samples": "what the samples say",
     "native": "onto the MR's grid",
     "write": "writing",
     "report": "report",
 }
+
+
+def _temporary(needed: int) -> str:
+    """Where the samples lie until the case ends; nothing where none does."""
+    if not needed:
+        return ""
+    folder = tempfile.gettempdir()
+    free = human_size(shutil.disk_usage(folder).free)
+    return f", and {human_size(needed)} for a while in {escape(folder)} ({free} free)"
 
 
 class ProgressLine:
@@ -52,12 +65,13 @@ class ProgressLine:
     ) -> None:
         self.bars.stop()
 
-    def planned(self, plan: Plan, memory_bytes: int) -> None:
+    def planned(self, plan: Plan, need: Need) -> None:
         self.count = len(plan.cases)
         cases = f"{self.count} case{'s' if self.count > 1 else ''}"
         self.console.print(
-            f"{cases}: up to {human_size(memory_bytes)} of memory, at most "
-            f"{human_size(plan.disk_bytes)} on the disk ({human_size(plan.free_bytes)} free)"
+            f"{cases}: up to {human_size(need.memory_bytes)} of memory, at most "
+            f"{human_size(plan.disk_bytes)} in {escape(str(plan.out))} "
+            f"({human_size(plan.free_bytes)} free){_temporary(need.temporary_bytes)}"
         )
         if self.count > 1:
             self.all = self.bars.add_task("all cases", total=self.count, left="")

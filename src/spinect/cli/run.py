@@ -20,6 +20,7 @@ def run(
     model: c.Model = "mr2ct",
     mode: c.ModeOption = c.Mode.regress,
     samples: c.Samples = 10,
+    interval: c.Interval = 0.8,
     steps: c.Steps = None,
     seed: c.Seed = 0,
     segmenter: c.Segmenter = "embedded",
@@ -43,9 +44,9 @@ def run(
     130 interrupted.
     """
     asked = dict(
-        model=model, mode=mode, samples=samples, steps=steps, seed=seed, segmenter=segmenter,
-        scheme=scheme, lowest=lowest, highest=highest, sacrum=sacrum, volume=volume,
-        device=device, precision=precision, resume=resume, overwrite=overwrite,
+        model=model, mode=mode, samples=samples, interval=interval, steps=steps, seed=seed,
+        segmenter=segmenter, scheme=scheme, lowest=lowest, highest=highest, sacrum=sacrum,
+        volume=volume, device=device, precision=precision, resume=resume, overwrite=overwrite,
         timeout=timeout, force=force,
     )  # fmt: skip
     _go(mr, out, asked, outputs, max_memory, (list_file, root, shard), json)
@@ -62,6 +63,7 @@ def translate(
     model: c.Model = "mr2ct",
     mode: c.ModeOption = c.Mode.regress,
     samples: c.Samples = 10,
+    interval: c.Interval = 0.8,
     steps: c.Steps = None,
     seed: c.Seed = 0,
     outputs: c.Outputs = "ct,std,iso,preview",
@@ -76,9 +78,9 @@ def translate(
 ) -> None:
     """Synthetic CT only, without masks."""
     asked = dict(
-        model=model, mode=mode, samples=samples, steps=steps, seed=seed, segmenter="none",
-        volume=volume, device=device, precision=precision, resume=resume, overwrite=overwrite,
-        timeout=timeout, force=force,
+        model=model, mode=mode, samples=samples, interval=interval, steps=steps, seed=seed,
+        segmenter="none", volume=volume, device=device, precision=precision, resume=resume,
+        overwrite=overwrite, timeout=timeout, force=force,
     )  # fmt: skip
     _go(mr, out, asked, outputs, max_memory, (list_file, root, shard), json)
 

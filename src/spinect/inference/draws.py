@@ -92,7 +92,7 @@ def order_statistics(
     """
     places = (ranks[0] - 1, ranks[1] - 1)
     low, high = lower.reshape(-1), upper.reshape(-1)
-    for part, slab in _slabs(draws):
+    for part, slab in slabs(draws):
         ordered = np.partition(slab, places, axis=0)
         low[part], high[part] = ordered[places[0]], ordered[places[1]]
 
@@ -105,7 +105,7 @@ def distances(draws: Int16, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
     count = len(draws)
     total = np.zeros((count, count), np.int64)
     within = inside.reshape(-1)
-    for part, slab in _slabs(draws):
+    for part, slab in slabs(draws):
         here = slab[:, within[part]].astype(np.int32)  # a difference of two int16 may not fit one
         for one in range(count):
             for other in range(one + 1, count):
@@ -145,7 +145,7 @@ def medoid_of(draws: Int16, inside: NDArray[np.bool_], out: NDArray[Any], affine
     return Medoid(Volume(out, affine, "ct"), draw, distance)
 
 
-def _slabs(draws: Int16) -> Iterator[tuple[slice, Int16]]:
+def slabs(draws: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Runs of voxels with all their draws: (slice of the flattened voxels, (K, n) array)."""
     flat = draws.reshape(len(draws), -1)
     step = max(SLAB_BYTES // (_WORK_BYTES * len(draws)), 1)

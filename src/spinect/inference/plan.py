@@ -59,11 +59,13 @@ class Plan:
         batch: Tiles per network call.
         on_disk: Whether the condition and the whole-volume results lie in temporary files.
         peak_bytes: Expected peak of the process.
+        disk_bytes: Temporary files, in the folder that `tempfile` chooses.
     """
 
     batch: int
     on_disk: bool
     peak_bytes: int
+    disk_bytes: int = 0
 
 
 def plan_memory(
@@ -100,9 +102,9 @@ def plan_memory(
         options = [(n, False) for n in range(most, 0, -1)] + [(1, True)]
     for batch, on_disk in options:
         if peak(batch, on_disk) <= max_memory:
-            if on_disk or spooled:
-                _check_disk(spooled + (stored if on_disk else 0))
-            return Plan(batch, on_disk, peak(batch, on_disk))
+            files = spooled + (stored if on_disk else 0)
+            check_disk(files)
+            return Plan(batch, on_disk, peak(batch, on_disk), files)
     raise _too_little(peak(1, True), max_memory, "for the smallest tile and slab")
 
 
@@ -113,7 +115,14 @@ def _too_little(needed: int, allowed: int, where: str) -> ResourceError:
     )
 
 
-def _check_disk(needed: int) -> None:
+def check_disk(needed: int) -> None:
+    """Refuse temporary files of more bytes than are free.
+
+    A mapped file takes its room only when it is written, and a full disk then ends the process.
+
+    Raises:
+        ResourceError: Less is free; both values are named.
+    """
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if needed > free:
         raise ResourceError(

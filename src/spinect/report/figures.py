@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from spinect.anatomy import COLOURS, VERTEBRAE
+from spinect.report import spread
 from spinect.report.overlay import paint
 from spinect.report.scene import CT_WINDOW, EDGES, PIXEL_MM, PLANES, Plane, Scene, grey_window
 
@@ -20,6 +22,8 @@ DARK: Final = "#0d1117"
 TEXT: Final = "#e6edf3"
 MUTED: Final = "#9aa7b4"
 _WIDTH_IN: Final = 10.5
+_BAR: Final = 0.42  # inches for the colour bar of the spread
+_SPREAD: Final = "spread of the draws"
 _LEFT: Final = 0.42  # inches for the names of the planes
 _DIRECTIONS: Final[dict[Plane, tuple[str, str]]] = {
     "sagittal": ("L", "R"),
@@ -40,6 +44,8 @@ def preview_png(
 ) -> bytes:
     """The preview as PNG bytes: a row per plane, a column per picture, true proportions."""
     columns = _columns(scene)
+    if scene.spread is not None:
+        scene = replace(scene, spread=spread.pooled(scene.spread))
     focus = scene.focus()
     size = np.array(scene.box.shape) * PIXEL_MM
     wide = {"sagittal": size[1], "coronal": size[0], "axial": size[0]}
@@ -48,7 +54,8 @@ def preview_png(
     cell = (_WIDTH_IN - _LEFT - 0.1) / len(columns)
     unit = min(cell, _CELL)
     heights = [min(cell * high[p] / wide[p], _TALLEST[p] * unit) for p in planes]
-    head, foot, gap = 0.78, 0.34, 0.12
+    head, gap = 0.78, 0.12
+    foot = 0.34 + _BAR * (scene.spread is not None)
     total = head + foot + sum(heights) + gap * (len(planes) - 1)
     figure = Figure(figsize=(_WIDTH_IN, total), dpi=dpi, facecolor=DARK)
     FigureCanvasAgg(figure)
@@ -72,6 +79,8 @@ def preview_png(
             color=MUTED, size=9.5, ha="center", va="center", rotation=90,
         )  # fmt: skip
         top -= height + gap
+    if scene.spread is not None:
+        _spread_bar(figure, list(columns).index(_SPREAD), cell, total)
     black, white = CT_WINDOW
     figure.text(
         0.5, 0.15 / total,
@@ -91,6 +100,8 @@ def _columns(scene: Scene) -> dict[str, str]:
         columns["synthetic CT"] = "ct"
     if scene.truth_ct is not None:
         columns["true CT"] = "truth"
+    if scene.spread is not None:
+        columns[_SPREAD] = "spread"
     if scene.vertebrae is not None:
         columns[f"masks over {given}"] = "masks"
     if scene.truth_vertebrae is not None:
@@ -112,6 +123,17 @@ def _headings(figure: Figure, title: str, names: list[str], cell: float, total: 
         figure.text(x, 1 - 0.61 / total, name, color=TEXT, size=10.5, ha="center", va="center")
 
 
+def _spread_bar(figure: Figure, column: int, cell: float, total: float) -> None:
+    """The colour bar under its column, its legend beside it where more room is."""
+    left = _LEFT + column * cell + 0.15
+    box = (left / _WIDTH_IN, (0.34 + 0.26) / total, (cell - 0.3) / _WIDTH_IN, 0.09 / total)
+    spread.draw_bar(figure.add_axes(box), MUTED)
+    figure.text(
+        (left - 0.15) / _WIDTH_IN, (0.34 + 0.3) / total, spread.LEGEND,
+        color=MUTED, size=8.5, ha="right", va="center",
+    )  # fmt: skip
+
+
 def side(plane: Plane, at: float) -> str:
     """Where a plane lies in the MR's world: "R 12 mm" is 12 mm to the patient's right."""
     low, high = _DIRECTIONS[plane]
@@ -125,8 +147,8 @@ def _panel(
     axes.set_axis_off()
     axes.set_facecolor("black")
     style = {"interpolation": "bilinear", "aspect": "equal"}
-    if what in ("ct", "truth"):
-        ct = scene.ct if what == "ct" else scene.truth_ct
+    if what in ("ct", "truth", "spread") and not (what == "spread" and scene.ct is None):
+        ct = scene.truth_ct if what == "truth" else scene.ct
         assert ct is not None
         axes.imshow(
             scene.cut(ct, plane, at), cmap="gray", vmin=CT_WINDOW[0], vmax=CT_WINDOW[1], **style
@@ -134,6 +156,10 @@ def _panel(
     else:
         picture = scene.cut(scene.image, plane, at)
         axes.imshow(picture, cmap="gray", vmin=window[0], vmax=window[1], **style)
+    if what == "spread":
+        assert scene.spread is not None
+        flat = scene.cut(scene.spread, plane, at)
+        axes.imshow(spread.paint_spread(flat), interpolation="nearest", aspect="equal")
     if what in ("masks", "truth masks"):
         labels = scene.vertebrae if what == "masks" else scene.truth_vertebrae
         assert labels is not None

@@ -16,6 +16,7 @@ from spinect.anatomy import COLOURS, VERTEBRA_IDS
 from spinect.report.figures import NOTICE, preview_png, side
 from spinect.report.overlay import paint
 from spinect.report.scene import CT_WINDOW, Scene, grey_window
+from spinect.report.spread import LEGEND, bar_png, paint_spread, pooled
 
 _SLICES: Final = 13  # sagittal pictures behind the slider
 _SPAN_MM: Final = 36.0  # they cover this much left-right, centred on the spine
@@ -54,6 +55,8 @@ _COLUMNS: Final[dict[str, tuple[str, int]]] = {
     "level_source": ("level from", 0),
     "level_p": ("level p", 2),
     "confidence": ("confidence", 2),
+    "draws_found": ("draws with it", 2),
+    "spread_hu": ("spread HU", 0),
     "volume_mm3": ("volume mL", 1),
     "synthetic_hu_mean": ("synthetic HU", 0),
     "height_anterior_mm": ("ant.", 1),
@@ -79,6 +82,8 @@ def write_html(scene: Scene, page: Page, path: Path) -> None:
         window=CT_WINDOW,
         preview=data_uri(preview_png(scene, page.title, dpi=130), "png"),
         slices=_slices(scene),
+        bar=data_uri(bar_png(), "png") if scene.spread is not None else None,
+        legend=LEGEND,
         columns=_used_columns(page.rows),
         rows=[_row(row, _used_columns(page.rows)) for row in page.rows],
     )
@@ -123,11 +128,12 @@ def _row(row: Mapping[str, object], columns: Mapping[str, str]) -> dict[str, Any
 
 
 def _slices(scene: Scene) -> list[dict[str, str]]:
-    """Sagittal pictures through the spine, left to right: image and CT as JPEG, masks as PNG."""
+    """Sagittal pictures through the spine, left to right: image and CT as JPEG, others as PNG."""
     centre = scene.focus()[0]
     x = scene.image.grid.corners()[:, 0]
     reach = min(_SPAN_MM / 2, centre - x.min(), x.max() - centre)
     window = grey_window(scene.image)
+    apart = None if scene.spread is None else pooled(scene.spread)
     pictures = []
     for at in np.linspace(centre - reach, centre + reach, _SLICES if reach > 1 else 1):
         picture = {
@@ -139,6 +145,8 @@ def _slices(scene: Scene) -> list[dict[str, str]]:
         if scene.vertebrae is not None:
             flat = scene.cut(scene.vertebrae, "sagittal", at)
             picture["masks"] = mask_uri(paint(flat, 0.4))
+        if apart is not None:
+            picture["spread"] = mask_uri(paint_spread(scene.cut(apart, "sagittal", at)))
         pictures.append(picture)
     return pictures
 

@@ -36,6 +36,7 @@ class Scene:
         subregions: Subregion ids.
         truth_ct: CT to compare with, HU; phantoms only.
         truth_vertebrae: Vertebra ids to compare with; phantoms only.
+        spread: Standard deviation of Monte-Carlo draws, HU; None without draws.
     """
 
     image: Volume
@@ -44,6 +45,7 @@ class Scene:
     subregions: Volume | None = None
     truth_ct: Volume | None = None
     truth_vertebrae: Volume | None = None
+    spread: Volume | None = None
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

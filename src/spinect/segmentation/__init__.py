@@ -5,6 +5,8 @@ from spinect.segmentation.direct import agreement, segment_heads, with_confidenc
 from spinect.segmentation.embedded import segment_ct
 from spinect.segmentation.result import Instances, Level, LevelSource, Segmentation
 from spinect.segmentation.schemes import SCHEMES
+from spinect.segmentation.spread import with_spread
+from spinect.segmentation.votes import Votes, vote, with_votes
 
 __all__ = [
     "SCHEMES",
@@ -12,9 +14,13 @@ __all__ = [
     "Level",
     "LevelSource",
     "Segmentation",
+    "Votes",
     "agreement",
     "segment_command",
     "segment_ct",
     "segment_heads",
+    "vote",
     "with_confidence",
+    "with_spread",
+    "with_votes",
 ]

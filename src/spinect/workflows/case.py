@@ -18,7 +18,7 @@ from spinect.geometry import Volume
 from spinect.io import detect_stack, read
 from spinect.report import Page, Scene
 from spinect.workflows import record as records
-from spinect.workflows.engine import Engine, Result
+from spinect.workflows.engine import Engine, Need, Result
 from spinect.workflows.names import output_ends
 from spinect.workflows.options import human_size, human_time
 from spinect.workflows.outputs import commit, workbench, write_report, write_result
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 class Watcher(Protocol):
     """Hears what happens; the command line draws its progress from it."""
 
-    def planned(self, plan: Plan, memory_bytes: int) -> None:
-        """Before the first case: what will be done, and the memory of the largest one."""
+    def planned(self, plan: Plan, need: Need) -> None:
+        """Before the first case: what will be done, and what the largest one needs."""
         ...
 
     def begin(self, case: Case) -> None:
@@ -99,12 +99,24 @@ def run_case(case: Case, engine: Engine, watcher: Watcher | None = None) -> Outc
             source = _input_record(case, image, sha256, plane)
             record = _closed(_record(case, engine, source, result, started), watch, said)
             with watch.stage("report"):
-                scene = Scene(image, result.ct_iso, result.vertebrae_iso, result.subregions_iso)
+                scene = _scene(image, result)
                 page = Page(case.stem, result.rows, said, facts(record))
                 write_report(scene, page, case, bench)
         record = _closed(record, watch, said)
         commit(record, case, bench)
     return Outcome(case, "done", round(time.perf_counter() - start, 3), record)
+
+
+def _scene(image: Volume, result: Result) -> Scene:
+    """What the pictures show."""
+    std = result.layers.get("std")
+    return Scene(
+        image,
+        result.ct_iso,
+        result.vertebrae_iso,
+        result.subregions_iso,
+        spread=std.iso if std else None,
+    )
 
 
 def facts(record: RunRecord) -> dict[str, str]:
@@ -114,13 +126,14 @@ def facts(record: RunRecord) -> dict[str, str]:
     spacing = " x ".join(f"{s:.3g}" for s in source.spacing)
     shown = ("mode", "steps", "samples", "precision", "segmenter", "lowest", "highest", "sacrum")
     asked = [f"{key} {record.options[key]}" for key in shown if record.options.get(key) is not None]
-    return {
+    told = {
         "input": f"{source.path}: {size} voxels of {spacing} mm, {source.orientation}, "
         f"{source.plane}",
         "input sha256": source.sha256,
         "models": ", ".join(f"{model.name} {model.sha256[:12]}" for model in record.models),
         "options": ", ".join(asked),
         "seed": str(record.seed),
+        "averaging": _averaging(record),
         "device": record.device,
         "time": ", ".join(f"{name} {human_time(s)}" for name, s in record.seconds.items()),
         "peak memory": human_size(record.peak_bytes),
@@ -128,6 +141,18 @@ def facts(record: RunRecord) -> dict[str, str]:
         + (f" ({record.commit[:10]})" if record.commit else ""),
         "made": record.started,
     }
+    return {name: text for name, text in told.items() if text}
+
+
+def _averaging(record: RunRecord) -> str:
+    """What the mean is worth, by theory; empty without draws."""
+    drawn = record.sampling
+    if drawn is None:
+        return ""
+    return (
+        f"mean of K = {drawn.samples} draws; if they are calibrated, 10 log10(2 / (1 + 1/K)) = "
+        f"{drawn.expected_gain_db:.2f} dB more PSNR than one draw"
+    )
 
 
 def _plane(image: Volume, case: Case) -> str:
@@ -167,6 +192,7 @@ def _record(
         versions=records.versions(),
         seconds={},
         peak_bytes=0,
+        sampling=result.sampling,
         vertebrae=tuple(str(row["name"]) for row in result.rows),
         level_source="+".join(sources) or None,
         confidence=round(float(np.mean(trust)), 3) if trust else None,

@@ -6,7 +6,32 @@ from typing import Protocol
 
 from spinect.geometry import Grid, Volume
 from spinect.workflows.options import RunOptions
-from spinect.workflows.record import ModelRecord, Stopwatch
+from spinect.workflows.record import ModelRecord, SamplingRecord, Stopwatch
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a case is expected to take.
+
+    Attributes:
+        memory_bytes: Peak of the process.
+        temporary_bytes: Files in the folder that `tempfile` chooses, gone at the end.
+    """
+
+    memory_bytes: int
+    temporary_bytes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One volume that tells of the samples, on the grid of the input and at 1 mm.
+
+    `facts` go to its sidecar.
+    """
+
+    native: Volume
+    iso: Volume
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,20 +40,22 @@ class Result:
 
     Attributes:
         ct: Synthetic CT, HU, float32, on the grid of the input; `ct_iso` at 1 mm. None for a CT.
-        std: Spread of the samples, HU, on the grid of the input; mode "mc" only.
         vertebrae, subregions: Masks on the grid of the input; None without a segmenter.
         vertebrae_iso, subregions_iso: The same at 1 mm.
+        layers: What the samples of mode "mc" tell, by the names of `names.LAYERS`.
+        sampling: The same in numbers; None without samples.
         rows: vertebrae.tsv, head to feet.
         warnings: What the reader of the report must know.
     """
 
     ct: Volume | None = None
     ct_iso: Volume | None = None
-    std: Volume | None = None
     vertebrae: Volume | None = None
     vertebrae_iso: Volume | None = None
     subregions: Volume | None = None
     subregions_iso: Volume | None = None
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    sampling: SamplingRecord | None = None
     rows: Sequence[Mapping[str, object]] = ()
     warnings: Sequence[str] = field(default_factory=tuple)
 
@@ -39,8 +66,8 @@ class Engine(Protocol):
     models: tuple[ModelRecord, ...]
     device: str
 
-    def memory_need(self, grid: Grid, options: RunOptions) -> int:
-        """Peak resident bytes that a case on this grid is expected to take."""
+    def need(self, grid: Grid, options: RunOptions) -> Need:
+        """Memory and temporary files that a case on this grid is expected to take."""
         ...
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:

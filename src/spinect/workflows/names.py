@@ -8,13 +8,20 @@ from spinect.workflows.options import RunOptions
 
 ISO: Final = "_space-iso"
 CT: Final = "_desc-synth_ct.nii.gz"
-STD: Final = "_desc-std_ct.nii.gz"
 VERTEBRAE: Final = "_desc-vertebrae_dseg"
 SUBREGIONS: Final = "_desc-subregions_dseg"
 TABLE: Final = "_vertebrae.tsv"
 PREVIEW: Final = "_preview.png"
 PAGE: Final = ".html"
 RECORD: Final = "_run.json"
+# Output of a Monte-Carlo run -> name of each of its volumes -> end without suffix. Each has a
+# sidecar of that name, which also holds for its 1 mm twin.
+LAYERS: Final[dict[str, dict[str, str]]] = {
+    "std": {"std": "_desc-std_ct"},
+    "interval": {"lower": "_desc-lower_ct", "upper": "_desc-upper_ct"},
+    "medoid": {"medoid": "_desc-medoid_ct"},
+    "votes": {"probability": "_desc-vertebrae_probseg", "voted": "_desc-voted_dseg"},
+}
 _SIMPLE: Final = {"table": TABLE, "preview": PREVIEW, "html": PAGE}
 
 
@@ -24,20 +31,29 @@ def output_ends(options: RunOptions) -> list[str]:
     if options.segmenter == "none":
         chosen -= {"vertebrae", "subregions", "table"}
     if options.kind == "ct":
-        chosen -= {"ct", "std"}
+        chosen -= {"ct"}
+    spaces = ("", ISO) if "iso" in chosen else ("",)
     ends = []
     if "ct" in chosen:
-        ends.append(CT)
-        if "iso" in chosen:
-            ends.append(ISO + CT)
-    if "std" in chosen and options.mode == "mc":
-        ends.append(STD)
+        ends += [space + CT for space in spaces]
+    for end in layer_ends(options).values():
+        ends += [f"{space}{end}.nii.gz" for space in spaces]
+        ends += [f"{space}{end}.tsv" for space in spaces if end.endswith("_dseg")]
+        ends.append(f"{end}.json")
     for mask, end in (("vertebrae", VERTEBRAE), ("subregions", SUBREGIONS)):
         if mask in chosen:
-            for space in ("", ISO) if "iso" in chosen else ("",):
+            for space in spaces:
                 ends += [f"{space}{end}.nii.gz", f"{space}{end}.tsv"]
     ends += [end for key, end in _SIMPLE.items() if key in chosen]
     return [*ends, RECORD]
+
+
+def layer_ends(options: RunOptions) -> dict[str, str]:
+    """Name -> end of the volumes that tell of the samples, as far as these options write them."""
+    if options.mode != "mc" or options.kind == "ct":
+        return {}
+    chosen = [output for output in LAYERS if output in options.outputs]
+    return {name: end for output in chosen for name, end in LAYERS[output].items()}
 
 
 def stem_of(source: Path) -> str:

@@ -10,18 +10,27 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 
 from spinect.anatomy import ORDER, VERTEBRA_IDS
 from spinect.errors import ConfigError
+from spinect.evaluation.uncertainty import interval_ranks
 
 # What --outputs chooses from; run.json is always written, it marks a case as complete.
 OUTPUTS: Final[dict[str, str]] = {
     "ct": "synthetic CT in HU on the grid of the MR",
     "std": "spread of the samples in HU, with --mode mc only",
+    "interval": "two order statistics of the samples, --mode mc; not in all",
+    "medoid": "the sample that is closest to the others, --mode mc; not in all",
+    "votes": "masks of every sample put to the vote, --mode mc; not in all",
     "vertebrae": "vertebra mask on the grid of the MR",
     "subregions": "subregion mask on the grid of the MR",
-    "iso": "1 mm isotropic twins of the CT and of the chosen masks",
+    "iso": "1 mm isotropic twins of the chosen images and masks",
     "table": "one row per vertebra",
     "preview": "picture: MR, synthetic CT, masks over MR in three planes",
     "html": "self-contained report",
 }
+
+# Of these a run keeps its samples on disk, or segments each of them: they are asked for by name,
+# and refused where they cannot be. The others fall away where there is nothing to write.
+EXTRAS: Final = ("interval", "medoid", "votes")
+STANDARD: Final = tuple(name for name in OUTPUTS if name not in EXTRAS)
 
 # Options that steer how a run is done but not what comes out; they stay out of the hash.
 _HOW: Final = {"device", "max_memory", "overwrite", "resume", "timeout"}
@@ -35,6 +44,7 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
     model: str = "mr2ct"  # shipped bundle or a bundle's folder
     mode: Literal["regress", "sample", "mc"] = "regress"
     samples: PositiveInt = 10  # draws with mode "mc"
+    interval: float = 0.8  # least nominal coverage of the output "interval"
     steps: PositiveInt | None = None  # network calls per sample; None = the bundle's own number
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -46,7 +56,7 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
     highest: str | None = None
     volume: int | None = Field(default=None, ge=0)  # index in a 4D file
     sacrum: Literal["full", "single"] = "full"
-    outputs: tuple[str, ...] = tuple(OUTPUTS)
+    outputs: tuple[str, ...] = STANDARD
     overwrite: bool = False
     resume: bool = False
     force: bool = False  # take a file as MR although it looks like a CT or a label map
@@ -75,6 +85,7 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError(f"lowest {self.lowest} lies above highest {self.highest}")
         if unknown := sorted(set(self.outputs) - set(OUTPUTS)):
             raise ValueError(f"outputs {unknown} are not among {', '.join(OUTPUTS)}")
+        self._fits_draws()
         if self.kind == "ct" and self.segmenter in ("direct", "none"):
             raise ValueError(
                 f"segmenter {self.segmenter} needs an MR; a CT takes embedded or command"
@@ -82,6 +93,22 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume exclude each other: choose one")
         return self
+
+    def _fits_draws(self) -> None:
+        """Outputs that need more than one draw."""
+        extras = [name for name in self.outputs if name in EXTRAS]
+        if extras and (self.kind == "ct" or self.mode != "mc"):
+            given = "a CT" if self.kind == "ct" else f"mode {self.mode}"
+            raise ValueError(
+                f"outputs {', '.join(extras)} need --mode mc on an MR: {given} has no spread"
+            )
+        if "interval" in extras:
+            interval_ranks(self.samples, self.interval)
+        if "votes" in extras and self.segmenter in ("direct", "none"):
+            raise ValueError(
+                f"votes need masks of every draw, and segmenter {self.segmenter} makes none of a "
+                "CT: use embedded or command"
+            )
 
     @classmethod
     def checked(cls, **values: object) -> Self:
@@ -98,7 +125,8 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
 
     def content(self) -> dict[str, object]:
         """The options that decide what comes out, JSON-ready."""
-        return self.model_dump(mode="json", exclude=_HOW)
+        unused = set() if "interval" in self.outputs else {"interval"}
+        return self.model_dump(mode="json", exclude=_HOW | unused)
 
     def content_hash(self) -> str:
         """sha256 of `content`; equal hash, equal input and equal models mean equal outputs."""
@@ -115,10 +143,10 @@ def parse_size(text: str) -> int:
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:
-    """ "ct,iso" -> names in the order of `OUTPUTS`; "all" for every one."""
+    """ "ct,iso" -> names in the order of `OUTPUTS`; "all" stands for `STANDARD`: "all,votes"."""
     names = [part.strip() for part in text.split(",") if part.strip()]
-    if names == ["all"]:
-        return tuple(OUTPUTS)
+    if "all" in names:
+        names = [*STANDARD, *(name for name in names if name != "all")]
     if unknown := sorted(set(names) - set(OUTPUTS)):
         raise ConfigError(f"outputs {unknown} are not among all, {', '.join(OUTPUTS)}")
     if not names:

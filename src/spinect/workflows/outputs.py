@@ -4,7 +4,7 @@ import csv
 import shutil
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,8 @@ TABLE_COLUMNS: Final = (
     "cut_ap",
     "cut_lr",
     "confidence",
+    "spread_hu",
+    "draws_found",
 )
 
 
@@ -61,15 +63,19 @@ def write_result(result: Result, case: Case, bench: Path) -> None:
     """Volumes, masks with their name tables, and the vertebra table."""
     wanted = set(names.output_ends(case.options))
     like = case.source if case.source.name.lower().endswith((".nii", ".nii.gz")) else None
-    volumes: Mapping[str, Volume | None] = {
+    volumes: dict[str, Volume | None] = {
         names.CT: result.ct,
         names.ISO + names.CT: result.ct_iso,
-        names.STD: result.std,
         names.VERTEBRAE + ".nii.gz": result.vertebrae,
         names.ISO + names.VERTEBRAE + ".nii.gz": result.vertebrae_iso,
         names.SUBREGIONS + ".nii.gz": result.subregions,
         names.ISO + names.SUBREGIONS + ".nii.gz": result.subregions_iso,
     }
+    ends = names.layer_ends(case.options)
+    for name, end in ends.items():
+        layer = result.layers[name]
+        volumes |= {f"{end}.nii.gz": layer.native, f"{names.ISO}{end}.nii.gz": layer.iso}
+        write_json(dict(layer.facts), bench / f"{case.stem}{end}.json")
     for end, volume in volumes.items():
         if end not in wanted:
             continue

@@ -28,6 +28,12 @@ _UNREADABLE: Final = (
     SpinectError,
     nib.filebasedimages.ImageFileError,
 )
+_BYTES: Final = {  # of a voxel, by the end of a file's name; the first that fits
+    "_desc-std_ct.nii.gz": 4,
+    "_probseg.nii.gz": 4,
+    "ct.nii.gz": 2,
+    ".nii.gz": 1,
+}
 _PICTURES: Final = 3 * 2**20  # preview and page, bytes
 
 
@@ -218,7 +224,7 @@ def _disk_need(case: Case) -> int:
     voxels, iso = float(np.prod(case.grid.shape)), float(case.grid.extent.prod())
     need = 0.0
     for end in names.output_ends(case.options):
-        size = 2 if end.endswith("ct.nii.gz") else 1 if end.endswith(".nii.gz") else 0
+        size = next((n for tail, n in _BYTES.items() if end.endswith(tail)), 0)
         need += size * (iso if end.startswith(names.ISO) else voxels)
     return round(need) + _PICTURES
 

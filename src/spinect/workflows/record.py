@@ -53,6 +53,21 @@ class ModelRecord(_Part):
     sha256: str
 
 
+class SamplingRecord(_Part):
+    """The draws of mode mc."""
+
+    samples: int = Field(description="draws, K")
+    expected_gain_db: float = Field(
+        description="10 log10(2 / (1 + 1/K)): PSNR of the mean over that of one calibrated draw"
+    )
+    interval_ranks: tuple[int, int] | None = Field(default=None, description="i < j, from 1")
+    nominal_coverage: float | None = Field(default=None, description="(j - i) / (K + 1)")
+    medoid_sample: int | None = Field(default=None, description="its number, from 0")
+    medoid_distance_hu: float | None = Field(
+        default=None, description="its mean absolute distance to the other draws"
+    )
+
+
 class RunRecord(_Part):
     """The sidecar of one case, `STEM_run.json`."""
 
@@ -74,6 +89,7 @@ class RunRecord(_Part):
     versions: dict[str, str] = Field(description="python, platform and libraries")
     seconds: dict[str, float] = Field(description="wall seconds per stage")
     peak_bytes: int = Field(description="peak resident memory of the process during this case")
+    sampling: SamplingRecord | None = Field(default=None, description="mode mc only")
     vertebrae: tuple[str, ...] = Field(default=(), description="names found, head to feet")
     level_source: str | None = Field(default=None, description="where the level names come from")
     confidence: float | None = Field(default=None, description="mean over vertebrae, 0-1")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from spinect.errors import OutputError
 from spinect.io import write_table
 from spinect.workflows.case import Outcome, Watcher, run_case
-from spinect.workflows.engine import Engine
+from spinect.workflows.engine import Engine, Need
 from spinect.workflows.failures import exit_code, reason
 from spinect.workflows.options import RunOptions, human_size
 from spinect.workflows.planning import Case, Plan, plan
@@ -84,8 +84,9 @@ def run_files(
     engine = load_engine(options)
     if watcher:
         grids = [case.grid for case in planned.cases if case.grid is not None]
-        need = max((engine.memory_need(grid, options) for grid in grids), default=0)
-        watcher.planned(planned, need)
+        needs = [engine.need(grid, options) for grid in grids] or [Need(0)]
+        memory = max(need.memory_bytes for need in needs)
+        watcher.planned(planned, Need(memory, max(need.temporary_bytes for need in needs)))
     return run_many(planned, engine, watcher)
 
 

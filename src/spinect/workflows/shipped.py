@@ -4,15 +4,16 @@ from spinect.bundle import Bundle, load_bundle
 from spinect.errors import BundleError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
-from spinect.inference import Translation, to_native, translate
+from spinect.inference import Translation, translate
 from spinect.inference.compute import Compute
 from spinect.inference.heads import MASK_HEADS
-from spinect.inference.walk import fit
-from spinect.protocols import Mode
+from spinect.inference.walk import Progress
 from spinect.segmentation import Segmentation
-from spinect.workflows.engine import Engine, Result
+from spinect.workflows import sampled
+from spinect.workflows.engine import Engine, Need, Result
 from spinect.workflows.options import RunOptions
 from spinect.workflows.record import ModelRecord, Stopwatch
+from spinect.workflows.sampled import Told, tell
 from spinect.workflows.steps import SEGMENTER, SegmentOptions, segment
 
 
@@ -45,35 +46,35 @@ class ShippedEngine:
                 _check_heads(bundle, options.segmenter)
         self.models = tuple(ModelRecord(name=b.card.name, sha256=b.card.sha256) for b in loaded)
 
-    def memory_need(self, grid: Grid, options: RunOptions) -> int:
-        """Expected peak of the process, bytes: the larger of translation and segmentation.
-
-        Raises:
-            ResourceError: The smallest tile does not fit into `options.max_memory`.
-        """
-        runs: list[tuple[Bundle, Mode]] = []
-        if self._translator is not None:
-            runs.append((self._translator, options.mode))
-        if self._segmenter is not None:
-            runs.append((self._segmenter, "regress"))
-        plans = [
-            fit(grid, bundle, self._compute, options.max_memory, mode)[1] for bundle, mode in runs
-        ]
-        return max((plan.peak_bytes for plan in plans), default=0)
+    def need(self, grid: Grid, options: RunOptions) -> Need:
+        """Memory and temporary files; see `sampled.need`."""
+        return sampled.need(grid, options, self._compute, self._translator, self._segmenter)
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:
         """Translate (an MR), segment (unless told not to), bring both onto the image's grid."""
-        translation = found = None
+        translation = None
+        told = Told(None)
         if self._translator is not None:
             with watch.stage("translate"):
                 translation = self._translate(self._translator, image, options, watch)
         if options.segmenter != "none":
             with watch.stage("segment"):
-                found = self._segment(translation or image, options, watch)
-        ct = std = vertebrae = subregions = None
+                told = Told(self._segment(translation or image, options, watch.share))
+        if translation is not None and translation.std is not None:
+            with watch.stage("samples"):
+                told = tell(
+                    translation,
+                    told.found,
+                    image,
+                    options,
+                    lambda draw, share: self._segment(draw, options, share),
+                    watch.share,
+                )
+        found, ct = told.found, None
+        vertebrae = subregions = None
         with watch.stage("native"):
             if translation is not None:
-                ct, std = to_native(translation, image)
+                ct = resample(translation.ct, image.grid)
             if found is not None:
                 vertebrae = resample(found.vertebrae, image.grid)
                 subregions = resample(found.subregions, image.grid)
@@ -81,11 +82,12 @@ class ShippedEngine:
         return Result(
             ct=ct,
             ct_iso=translation.ct if translation else None,
-            std=std,
             vertebrae=vertebrae,
             vertebrae_iso=found.vertebrae if found else None,
             subregions=subregions,
             subregions_iso=found.subregions if found else None,
+            layers=told.layers,
+            sampling=told.sampling,
             rows=found.rows if found else (),
             warnings=said,
         )
@@ -96,10 +98,7 @@ class ShippedEngine:
         return translate(
             mr,
             bundle,
-            mode=options.mode,
-            steps=options.steps,
-            samples=options.samples,
-            seed=options.seed,
+            **sampled.asked(options),
             precision=options.precision,
             max_memory=options.max_memory,
             device=options.device,
@@ -107,7 +106,7 @@ class ShippedEngine:
         )
 
     def _segment(
-        self, source: Translation | Volume, options: RunOptions, watch: Stopwatch
+        self, source: Translation | Volume, options: RunOptions, progress: Progress | None
     ) -> Segmentation:
         naming = SegmentOptions(
             scheme=options.scheme,
@@ -123,7 +122,7 @@ class ShippedEngine:
             precision=options.precision,
             max_memory=options.max_memory,
             device=options.device,
-            progress=watch.share,
+            progress=progress,
         )
 
 

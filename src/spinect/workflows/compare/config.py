@@ -93,6 +93,13 @@ class Inference(_Part, frozen=True, extra="forbid"):
     sampler: str | None = None
     eta: float | None = Field(default=None, ge=0, le=1)
     guidance: float | None = None
+    outputs: tuple[Literal["std", "interval", "medoid", "votes"], ...] = ()  # too; of mode mc
+
+    @model_validator(mode="after")
+    def _drawn(self) -> Self:
+        if self.outputs and self.mode != "mc":
+            raise ValueError(f"outputs {', '.join(self.outputs)} need mode mc, not {self.mode}")
+        return self
 
     @property
     def method_fields(self) -> dict[str, Any]:

@@ -11,21 +11,23 @@ from spinect.bundle import Bundle, load_bundle
 from spinect.errors import ConfigError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
-from spinect.inference import Translation, predict_masks, to_native, translate
+from spinect.inference import Translation, predict_masks, translate
 from spinect.inference.compute import Compute
-from spinect.inference.walk import fit
+from spinect.inference.walk import Progress
 from spinect.methods.registry import build, config_model
 from spinect.segmentation import Segmentation, segment_ct, segment_heads
 from spinect.training.optim import as_module
+from spinect.workflows import sampled
 from spinect.workflows.case import Outcome
 from spinect.workflows.compare.config import Inference
 from spinect.workflows.compare.data import Pause
 from spinect.workflows.compare.stages import Facts
-from spinect.workflows.engine import Result
+from spinect.workflows.engine import Need, Result
 from spinect.workflows.options import RunOptions
 from spinect.workflows.planning import Case, Plan, plan
 from spinect.workflows.record import ModelRecord, Stopwatch
 from spinect.workflows.run import run_many
+from spinect.workflows.sampled import Told, tell
 
 _WITH_CT = ("ct", "vertebrae", "subregions", "iso", "table")
 _MASKS_ONLY = ("vertebrae", "subregions", "iso", "table")
@@ -102,42 +104,44 @@ class RowEngine:
             samples=asked.samples,
             seed=self.use.seed,
             segmenter="embedded" if self.makes_ct else "direct",
-            outputs=_WITH_CT if self.makes_ct else _MASKS_ONLY,
+            outputs=(*_WITH_CT, *asked.outputs) if self.makes_ct else _MASKS_ONLY,
             resume=True,
         )
 
-    def memory_need(self, grid: Grid, options: RunOptions) -> int:
-        """Expected peak of the process, bytes."""
-        return fit(grid, self.bundle, self._compute, options.max_memory, options.mode)[1].peak_bytes
+    def need(self, grid: Grid, options: RunOptions) -> Need:
+        """Memory and temporary files; see `sampled.need`."""
+        both = (self.bundle, self.segmenter) if self.makes_ct else (None, self.bundle)
+        return sampled.need(grid, options, self._compute, *both)
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:
         """Translate and segment, or segment the MR itself."""
         if not self.makes_ct:
             with watch.stage("segment"):
                 masks = predict_masks(image, self.bundle)
-                return _result(None, segment_heads(masks, None), image)
+                return _result(None, Told(segment_heads(masks, None)), image)
         with watch.stage("translate"):
-            made = translate(
-                image,
-                self.bundle,
-                mode=options.mode,
-                steps=options.steps,
-                samples=options.samples,
-                seed=options.seed,
-            )
+            made = translate(image, self.bundle, **sampled.asked(options))
         with watch.stage("segment"):
-            found = segment_ct(made.ct, self.segmenter)
+            told = Told(segment_ct(made.ct, self.segmenter))
+        if made.std is not None:
+            with watch.stage("samples"):
+                told = tell(made, told.found, image, options, self._again)
         with watch.stage("native"):
-            return _result(made, found, image)
+            return _result(made, told, image)
+
+    def _again(self, draw: Volume, progress: Progress | None) -> Segmentation:
+        return segment_ct(draw, self.segmenter, progress=progress)
 
 
-def _result(made: Translation | None, found: Segmentation, image: Volume) -> Result:
-    ct, std = (None, None) if made is None else to_native(made, image)
+def _result(made: Translation | None, told: Told, image: Volume) -> Result:
+    found = told.found
+    assert found is not None
     said = () if made is None else made.warnings
     return Result(
-        ct=ct,
+        ct=None if made is None else resample(made.ct, image.grid),
         ct_iso=None if made is None else made.ct,
-        std=std,
+        layers=told.layers,
+        sampling=told.sampling,
         vertebrae=resample(found.vertebrae, image.grid),
         vertebrae_iso=found.vertebrae,
         subregions=resample(found.subregions, image.grid),
@@ -153,7 +157,7 @@ class _Listener:
     def __init__(self, pause: Pause) -> None:
         self.pause = pause
 
-    def planned(self, plan: Plan, memory_bytes: int) -> None:
+    def planned(self, plan: Plan, need: Need) -> None:
         """Nothing to do."""
 
     def begin(self, case: Case) -> None:  # noqa: ARG002

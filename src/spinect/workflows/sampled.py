@@ -1,0 +1,169 @@
+"""What mode mc tells beside the mean CT; both engines come here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from spinect.bundle import Bundle
+from spinect.evaluation.uncertainty import expected_gain
+from spinect.geometry import Grid, Volume
+from spinect.geometry.resample import resample
+from spinect.inference import Translation
+from spinect.inference.compute import Compute
+from spinect.inference.prepare import bundle_grid
+from spinect.inference.walk import Progress, fit
+from spinect.segmentation import Segmentation, vote, with_spread, with_votes
+from spinect.segmentation.votes import BYTES_PER_LABEL
+from spinect.workflows.engine import Layer, Need
+from spinect.workflows.options import EXTRAS, RunOptions
+from spinect.workflows.record import SamplingRecord
+
+Again = Callable[[Volume, Progress | None], Segmentation]  # segments one draw, as the mean was
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What a run knows after the masks of the mean CT.
+
+    Attributes:
+        found: The segmentation of the mean, its table filled up with what the draws say.
+        layers: By the names of `names.LAYERS`.
+        sampling: None where nothing was drawn more than once.
+    """
+
+    found: Segmentation | None
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    sampling: SamplingRecord | None = None
+
+
+def asked(options: RunOptions) -> dict[str, Any]:
+    """The options as arguments of `inference.translate`."""
+    return {
+        "mode": options.mode,
+        "steps": options.steps,
+        "samples": options.samples,
+        "seed": options.seed,
+        "interval": options.interval if "interval" in options.outputs else None,
+        "medoid": "medoid" in options.outputs,
+        "draws": "votes" in options.outputs,
+    }
+
+
+def need(
+    grid: Grid,
+    options: RunOptions,
+    compute: Compute,
+    translator: Bundle | None,
+    segmenter: Bundle | None,
+) -> Need:
+    """Memory and temporary files of a run: the larger of translation and segmentation.
+
+    Raises:
+        ResourceError: The smallest tile does not fit into `options.max_memory`, or the draws not
+            onto the disk.
+    """
+    memory = files = held = drawn = 0
+    if translator is not None:
+        spooled = options.samples if set(options.outputs) & set(EXTRAS) else 0
+        plan = fit(grid, translator, compute, options.max_memory, options.mode, spooled)[1]
+        memory, files = plan.peak_bytes, plan.disk_bytes
+        voxels = int(np.prod(bundle_grid(grid, translator.card).shape))
+        held = voxels * _held(options)
+        if "votes" in options.outputs:
+            drawn = files + options.samples * BYTES_PER_LABEL * voxels
+    if segmenter is not None:
+        plan = fit(grid, segmenter, compute, options.max_memory, "regress")[1]
+        memory, drawn = max(memory, plan.peak_bytes + held), drawn + plan.disk_bytes
+    return Need(memory, max(files, drawn))
+
+
+def _held(options: RunOptions) -> int:
+    """Bytes per voxel of what the draws left while masks are made."""
+    if options.mode != "mc":
+        return 0
+    wanted = set(options.outputs)
+    ends, middle = 8 * ("interval" in wanted), 4 * ("medoid" in wanted)
+    # A draw in float32, its two label maps, and the outcome of the vote.
+    return 8 + ends + middle + (4 + 2 + 5) * ("votes" in wanted)
+
+
+def tell(
+    made: Translation,
+    found: Segmentation | None,
+    image: Volume,
+    options: RunOptions,
+    again: Again,
+    progress: Progress | None = None,
+) -> Told:
+    """Spread, interval, medoid and votes, as far as the draws were made and asked for.
+
+    Args:
+        found: Masks of the mean CT; None where nothing was segmented.
+        image: The MR, on whose grid the outputs lie.
+        again: Segments one draw.
+        progress: Hears the share of the draws that are segmented.
+    """
+    if made.std is None:
+        return Told(found)
+    count = options.samples
+    about: dict[str, object] = {"samples": count}
+    iso = {"std": made.std}
+    facts: dict[str, dict[str, object]] = {
+        "std": {"statistic": "standard deviation over the samples, divisor K - 1", "unit": "HU"}
+    }
+    if made.interval is not None:
+        (low, high), nominal = made.interval.ranks, made.interval.coverage
+        whole = {"ranks": [low, high], "nominal_coverage": nominal, "unit": "HU"}
+        whole["holds"] = "voxel by voxel at 1 mm; on another grid the ends are averages of ends"
+        for name, rank in (("lower", low), ("upper", high)):
+            iso[name] = getattr(made.interval, name)
+            facts[name] = {"statistic": f"sample {rank} of {count} in rising order"} | whole
+    if made.medoid is not None:
+        iso["medoid"] = made.medoid.ct
+        facts["medoid"] = {
+            "statistic": "the sample of least mean absolute distance to the others",
+            "sample": made.medoid.draw,
+            "distance_hu": made.medoid.distance,
+            "unit": "HU",
+        }
+    if found is not None:
+        found = with_spread(found, made.ct, made.std)
+    if found is not None and made.draws is not None:
+        votes = vote(found.vertebrae, _segmented(made, again, progress), count)
+        found = with_votes(found, votes)
+        iso |= {"probability": votes.probability, "voted": votes.voted}
+        facts["probability"] = {"statistic": "largest share of samples that agree on a vertebra"}
+        facts["voted"] = {"statistic": "vertebra of more than half of the samples; ties are 0"}
+    layers = {
+        name: Layer(resample(volume, image.grid), volume, facts[name] | about)
+        for name, volume in iso.items()
+    }
+    return Told(found, layers, _record(made, count))
+
+
+def _segmented(made: Translation, again: Again, progress: Progress | None) -> Any:
+    """The vertebrae of one draw after the other."""
+    assert made.draws is not None
+    count = len(made.draws)
+    for number, draw in enumerate(made.draws):
+        ct = Volume(draw.astype(np.float32), made.grid.affine, "ct")
+        share = None if progress is None else _part(progress, number, count)
+        yield again(ct, share).vertebrae
+
+
+def _part(progress: Progress, number: int, count: int) -> Progress:
+    return lambda done: progress((number + done) / count)
+
+
+def _record(made: Translation, count: int) -> SamplingRecord:
+    interval, medoid = made.interval, made.medoid
+    return SamplingRecord(
+        samples=count,
+        expected_gain_db=round(expected_gain(count), 3),
+        interval_ranks=interval.ranks if interval else None,
+        nominal_coverage=interval.coverage if interval else None,
+        medoid_sample=medoid.draw if medoid else None,
+        medoid_distance_hu=medoid.distance if medoid else None,
+    )
