@@ -71,7 +71,8 @@ class ProgressLine:
         self.console.print(
             f"{cases}: up to {human_size(need.memory_bytes)} of memory, at most "
             f"{human_size(plan.disk_bytes)} in {escape(str(plan.out))} "
-            f"({human_size(plan.free_bytes)} free){_temporary(need.temporary_bytes)}"
+            f"({human_size(plan.free_bytes)} free){_temporary(need.temporary_bytes)}",
+            soft_wrap=True,
         )
         if self.count > 1:
             self.all = self.bars.add_task("all cases", total=self.count, left="")

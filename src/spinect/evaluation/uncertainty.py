@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinect.errors import ConfigError, GeometryError, ImageError
+from spinect.evaluation.ordering import left, rank_correlation
 from spinect.evaluation.surface import Mask
 
 Array = NDArray[Any]
@@ -188,7 +189,7 @@ def sparsification(
     if not errors.any():
         lost = np.full(points, math.nan)
         return Sparsification(removed, lost, lost, math.nan)
-    curve, oracle = _left(errors, s), _left(errors, errors)
+    curve, oracle = left(errors, s), left(errors, errors)
     ause = float((curve - oracle).mean())
     return Sparsification(removed, curve[at], oracle[at], ause)
 
@@ -204,30 +205,13 @@ def error_spread_correlation(
         ImageError: The mask is empty.
     """
     m, s, t = _rows(mask, mean, std, truth)
-    one, other = (r - r.mean() for r in (_ranks(np.abs(m - t)), _ranks(s)))
-    scale = math.sqrt(float(one @ one) * float(other @ other))
-    return float(one @ other) / scale if scale > 0 else math.nan
+    return rank_correlation(np.abs(m - t), s)
 
 
 def _ratio(variance: float, mse: float, samples: int) -> float:
     """Root of (K + 1) / K variance / MSE; NaN where there is no error."""
     ratio = (samples + 1) / samples * max(variance, 0.0) / mse if mse > 0 else math.nan
     return math.sqrt(ratio)
-
-
-def _left(errors: Float64, order: Float64) -> Float64:
-    """Mean error of the rest over that of all, after 0 ... n - 1 voxels of largest `order`."""
-    _, group, sizes = np.unique(order, return_inverse=True, return_counts=True)
-    shared = np.bincount(group, weights=errors) / sizes
-    rising = np.repeat(shared, sizes)  # the rest after r voxels are the first n - r of these
-    left = np.cumsum(rising) / np.arange(1, len(rising) + 1)
-    return np.asarray(left[::-1] / left[-1])
-
-
-def _ranks(values: Float64) -> Float64:
-    """Ranks from 1; equal values get the mean of theirs."""
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(sizes) - (sizes - 1) / 2)[group])
 
 
 def _rows(mask: Mask | None, *arrays: Array) -> list[Float64]:

@@ -1,5 +1,6 @@
 """What mode mc tells beside the mean CT; both engines come here."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,19 +65,23 @@ def need(
         ResourceError: The smallest tile does not fit into `options.max_memory`, or the draws not
             onto the disk.
     """
-    memory = files = held = drawn = 0
+    memory = files = held = later = 0
+    votes = "votes" in options.outputs
     if translator is not None:
         spooled = options.samples if set(options.outputs) & set(EXTRAS) else 0
         plan = fit(grid, translator, compute, options.max_memory, options.mode, spooled)[1]
         memory, files = plan.peak_bytes, plan.disk_bytes
-        voxels = int(np.prod(bundle_grid(grid, translator.card).shape))
-        held = voxels * _held(options)
-        if "votes" in options.outputs:
-            drawn = files + options.samples * BYTES_PER_LABEL * voxels
+        held = _voxels(grid, translator) * _held(options)
+    if votes and (maker := segmenter or translator):  # a command's masks have about as many voxels
+        later = options.samples * BYTES_PER_LABEL * _voxels(grid, maker)
     if segmenter is not None:
         plan = fit(grid, segmenter, compute, options.max_memory, "regress")[1]
-        memory, drawn = max(memory, plan.peak_bytes + held), drawn + plan.disk_bytes
-    return Need(memory, max(files, drawn))
+        memory, later = max(memory, plan.peak_bytes + held), later + plan.disk_bytes
+    return Need(memory, files + later if votes else max(files, later))
+
+
+def _voxels(grid: Grid, bundle: Bundle) -> int:
+    return math.prod(bundle_grid(grid, bundle.card).shape)
 
 
 def _held(options: RunOptions) -> int:
