@@ -94,6 +94,11 @@ class RowEngine:
         self._compute = Compute.choose()
         self.device = self._compute.device.type
         self.makes_ct = "ct" in self.bundle.method.heads
+        if use.inference.outputs and not self.makes_ct:
+            raise ConfigError(
+                f"bundle {self.bundle.card.name} makes no CT, and so no "
+                f"{', '.join(use.inference.outputs)}: leave inference.outputs out"
+            )
         self.segmenter = segmenter if self.makes_ct else None
         used = [b for b in (self.bundle, self.segmenter) if b is not None]
         self.models = tuple(ModelRecord(name=b.card.name, sha256=b.card.sha256) for b in used)
