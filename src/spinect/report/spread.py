@@ -21,6 +21,7 @@ POOL_MM: Final = 3.0
 # window shows white; below, two draws show the same tissue, and the anatomy stays bare.
 SPREAD_HU: Final = ((SOFT_HU[1] - MUSCLE_HU) / 2, (CT_WINDOW[1] - MUSCLE_HU) / 2)
 MAP: Final = "plasma"
+_FIRST: Final = 0.25  # of the map: its darker colours would be lost on a dark picture
 _OPACITY: Final = (0.25, 0.8)  # at the ends of SPREAD_HU
 LEGEND: Final = (
     f"spread of the draws, HU, pooled over {POOL_MM:.0f} mm; below {SPREAD_HU[0]:.0f} HU not shown"
@@ -43,7 +44,7 @@ def paint_spread(picture: NDArray[Any]) -> NDArray[np.float32]:
     """RGBA picture of a spread in HU: (rows, columns) -> (rows, columns, 4) in 0-1."""
     low, high = SPREAD_HU
     share = np.clip((np.asarray(picture, np.float32) - low) / (high - low), 0, 1)
-    colour = np.asarray(mpl.colormaps[MAP](share), np.float32)
+    colour = np.asarray(mpl.colormaps[MAP](_FIRST + (1 - _FIRST) * share), np.float32)
     colour[..., 3] = _OPACITY[0] + (_OPACITY[1] - _OPACITY[0]) * share
     colour[np.asarray(picture) < low, 3] = 0
     return colour
