@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from spinect.errors import ConfigError, OutputError, ResourceError
 from spinect.workflows.names import output_ends, stem_of
 from spinect.workflows.options import (
+    OUTPUTS,
     STANDARD,
     RunOptions,
     human_size,
@@ -201,6 +202,10 @@ def test_output_ends_follow_the_options():
     assert output_ends(RunOptions(outputs=("ct",))) == ["_desc-synth_ct.nii.gz", "_run.json"]
     assert "_desc-std_ct.nii.gz" in output_ends(RunOptions(mode="mc"))
     assert "_desc-std_ct.nii.gz" not in output_ends(RunOptions())
+    whole = output_ends(RunOptions(mode="mc", outputs=("iso", "interval", "votes")))
+    for end in ("_desc-upper_ct", "_desc-vertebrae_probseg", "_desc-voted_dseg"):
+        assert {f"{end}.nii.gz", f"_space-iso{end}.nii.gz", f"{end}.json"} <= set(whole)
+    assert not [end for end in whole if "medoid" in end or "std" in end]
     from_ct = output_ends(RunOptions(kind="ct"))
     assert not [end for end in from_ct if end.endswith("ct.nii.gz")]
 
@@ -220,6 +225,7 @@ def test_text_that_is_no_size_or_output():
         parse_outputs("ct,picture")
     assert parse_outputs("iso, ct") == ("ct", "iso")
     assert parse_outputs("all") == STANDARD
+    assert parse_outputs("votes,all,interval") == tuple(n for n in OUTPUTS if n != "medoid")
 
 
 def test_figures_for_people():

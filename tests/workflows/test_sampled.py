@@ -25,6 +25,7 @@ from spinect.segmentation import Segmentation
 from spinect.workflows import sampled, shipped
 from spinect.workflows.case import run_case
 from spinect.workflows.engine import Need
+from spinect.workflows.facts import facts
 from spinect.workflows.options import RunOptions
 from spinect.workflows.outputs import read_rows
 from spinect.workflows.planning import plan
@@ -126,11 +127,15 @@ def test_sidecars_and_the_record_state_ranks_and_coverage(told):
     upper = json.loads((out / "a_desc-upper_ct.json").read_text())
     assert upper["statistic"] == "sample 3 of 3 in rising order"
     medoid = json.loads((out / "a_desc-medoid_ct.json").read_text())
-    assert medoid["sample"] == record.sampling.medoid_sample
+    assert medoid["sample_index"] == record.sampling.medoid_sample
     drawn = record.sampling
     assert (drawn.samples, drawn.interval_ranks, drawn.nominal_coverage) == (3, (1, 3), 0.5)
     assert drawn.expected_gain_db == pytest.approx(10 * np.log10(2 / (1 + 1 / 3)), abs=1e-3)
     assert all((out / name).exists() for name in record.outputs)
+    said = facts(record)
+    assert "K = 3 draws" in said["averaging"]
+    assert "= 1.76 dB more PSNR than one draw" in said["averaging"]
+    assert said["interval"] == "draws 1 and 3 of 3 in rising order, nominal coverage 0.50"
 
 
 def test_the_table_and_the_warnings_tell_the_doubt(told):
@@ -165,6 +170,7 @@ def test_one_call_has_no_sampling(scan, tmp_path, model, masks):
     plain = options(model, mode="regress", steps=None)
     record = done(scan, tmp_path / "out", plain).record
     assert record.sampling is None
+    assert not {"averaging", "interval"} & set(facts(record))
     assert "samples" not in record.seconds
     assert not [name for name in record.outputs if "std" in name]
     assert masks

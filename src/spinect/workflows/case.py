@@ -19,8 +19,9 @@ from spinect.io import detect_stack, read
 from spinect.report import Page, Scene
 from spinect.workflows import record as records
 from spinect.workflows.engine import Engine, Need, Result
+from spinect.workflows.facts import facts
 from spinect.workflows.names import output_ends
-from spinect.workflows.options import human_size, human_time
+from spinect.workflows.options import human_time
 from spinect.workflows.outputs import commit, workbench, write_report, write_result
 from spinect.workflows.planning import Case, Plan
 from spinect.workflows.record import InputRecord, Plane, RunRecord, Stopwatch
@@ -116,42 +117,6 @@ def _scene(image: Volume, result: Result) -> Scene:
         result.vertebrae_iso,
         result.subregions_iso,
         spread=std.iso if std else None,
-    )
-
-
-def facts(record: RunRecord) -> dict[str, str]:
-    """The run in words, for the report."""
-    source = record.inputs[0]
-    size = " x ".join(map(str, source.shape))
-    spacing = " x ".join(f"{s:.3g}" for s in source.spacing)
-    shown = ("mode", "steps", "samples", "precision", "segmenter", "lowest", "highest", "sacrum")
-    asked = [f"{key} {record.options[key]}" for key in shown if record.options.get(key) is not None]
-    told = {
-        "input": f"{source.path}: {size} voxels of {spacing} mm, {source.orientation}, "
-        f"{source.plane}",
-        "input sha256": source.sha256,
-        "models": ", ".join(f"{model.name} {model.sha256[:12]}" for model in record.models),
-        "options": ", ".join(asked),
-        "seed": str(record.seed),
-        "averaging": _averaging(record),
-        "device": record.device,
-        "time": ", ".join(f"{name} {human_time(s)}" for name, s in record.seconds.items()),
-        "peak memory": human_size(record.peak_bytes),
-        "program": f"spinect {record.version}"
-        + (f" ({record.commit[:10]})" if record.commit else ""),
-        "made": record.started,
-    }
-    return {name: text for name, text in told.items() if text}
-
-
-def _averaging(record: RunRecord) -> str:
-    """What the mean is worth, by theory; empty without draws."""
-    drawn = record.sampling
-    if drawn is None:
-        return ""
-    return (
-        f"mean of K = {drawn.samples} draws; if they are calibrated, 10 log10(2 / (1 + 1/K)) = "
-        f"{drawn.expected_gain_db:.2f} dB more PSNR than one draw"
     )
 
 

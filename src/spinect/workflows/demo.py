@@ -18,7 +18,8 @@ from spinect.io import atomic, read
 from spinect.phantom.pair import write_dataset
 from spinect.report import Comparison, Page, Scene, write_html, write_preview
 from spinect.workflows import names
-from spinect.workflows.case import Outcome, Watcher, facts
+from spinect.workflows.case import Outcome, Watcher
+from spinect.workflows.facts import facts
 from spinect.workflows.options import RunOptions
 from spinect.workflows.outputs import read_rows
 from spinect.workflows.run import run_files

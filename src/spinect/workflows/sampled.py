@@ -21,6 +21,7 @@ from spinect.workflows.engine import Layer, Need
 from spinect.workflows.options import EXTRAS, RunOptions
 from spinect.workflows.record import SamplingRecord
 
+Facts = dict[str, object]  # of a sidecar
 Again = Callable[[Volume, Progress | None], Segmentation]  # segments one draw, as the mean was
 
 
@@ -113,39 +114,52 @@ def tell(
     if made.std is None:
         return Told(found)
     count = options.samples
-    about: dict[str, object] = {"samples": count}
-    iso = {"std": made.std}
-    facts: dict[str, dict[str, object]] = {
-        "std": {"statistic": "standard deviation over the samples, divisor K - 1", "unit": "HU"}
-    }
-    if made.interval is not None:
-        (low, high), nominal = made.interval.ranks, made.interval.coverage
-        whole = {"ranks": [low, high], "nominal_coverage": nominal, "unit": "HU"}
-        whole["holds"] = "voxel by voxel at 1 mm; on another grid the ends are averages of ends"
-        for name, rank in (("lower", low), ("upper", high)):
-            iso[name] = getattr(made.interval, name)
-            facts[name] = {"statistic": f"sample {rank} of {count} in rising order"} | whole
-    if made.medoid is not None:
-        iso["medoid"] = made.medoid.ct
-        facts["medoid"] = {
-            "statistic": "the sample of least mean absolute distance to the others",
-            "sample": made.medoid.draw,
-            "distance_hu": made.medoid.distance,
-            "unit": "HU",
-        }
+    images = _images(made, made.std, count)
     if found is not None:
         found = with_spread(found, made.ct, made.std)
     if found is not None and made.draws is not None:
         votes = vote(found.vertebrae, _segmented(made, again, progress), count)
         found = with_votes(found, votes)
-        iso |= {"probability": votes.probability, "voted": votes.voted}
-        facts["probability"] = {"statistic": "largest share of samples that agree on a vertebra"}
-        facts["voted"] = {"statistic": "vertebra of more than half of the samples; ties are 0"}
+        most = "largest share of samples that agree on a vertebra"
+        images["probability"] = votes.probability, {"statistic": most}
+        rule = "vertebra of more than half of the samples; ties are 0"
+        images["voted"] = votes.voted, {"statistic": rule}
     layers = {
-        name: Layer(resample(volume, image.grid), volume, facts[name] | about)
-        for name, volume in iso.items()
+        name: Layer(resample(volume, image.grid), volume, {**about, "samples": count})
+        for name, (volume, about) in images.items()
     }
     return Told(found, layers, _record(made, count))
+
+
+def _images(made: Translation, std: Volume, count: int) -> dict[str, tuple[Volume, Facts]]:
+    """Name -> an image that tells of the draws, and what it is."""
+    spread = "standard deviation over the samples, divisor K - 1"
+    images: dict[str, tuple[Volume, Facts]] = {"std": (std, {"statistic": spread, "unit": "HU"})}
+    if (told := made.interval) is not None:
+        for name, volume, rank in zip(
+            ("lower", "upper"), (told.lower, told.upper), told.ranks, strict=True
+        ):
+            images[name] = (
+                volume,
+                {
+                    "statistic": f"sample {rank} of {count} in rising order",
+                    "unit": "HU",
+                    "ranks": list(told.ranks),
+                    "nominal_coverage": told.coverage,
+                    "holds": "voxel by voxel in space-iso; elsewhere the ends are averages of ends",
+                },
+            )
+    if (chosen := made.medoid) is not None:
+        images["medoid"] = (
+            chosen.ct,
+            {
+                "statistic": "the sample of least mean absolute distance to the others",
+                "unit": "HU",
+                "sample_index": chosen.draw,  # from 0
+                "distance_hu": chosen.distance,
+            },
+        )
+    return images
 
 
 def _segmented(made: Translation, again: Again, progress: Progress | None) -> Any:

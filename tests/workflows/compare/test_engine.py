@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from spinect.bundle import load_bundle, save_bundle
@@ -15,6 +16,7 @@ from spinect.errors import ConfigError
 from spinect.geometry import Volume
 from spinect.methods.registry import build
 from spinect.methods.segmentation import Segmentation
+from spinect.segmentation import Segmentation as Found
 from spinect.workflows.compare.config import Inference
 from spinect.workflows.compare.engine import RowEngine, Use, variant
 from spinect.workflows.record import Stopwatch
@@ -102,6 +104,53 @@ def test_a_segmenter_of_mr_makes_masks_alone(tmp_path, mr):
     assert made.ct is None
     assert made.ct_iso is None
     assert made.subregions.grid.matches(mr.grid)
+
+
+def test_a_row_keeps_what_it_asks_of_its_draws(tmp_path, mr):
+    folder = bundle(tmp_path / "b", "diffusion", ("regress", "sample", "mc"))
+    asked = use(mode="mc", samples=3, steps=1, outputs=("std", "interval", "medoid"))
+    asked = replace(asked, segmenter=None)
+    with pytest.raises(ConfigError, match="3 samples reach a coverage"):
+        _ = RowEngine(folder, asked).options
+    few = replace(
+        asked, inference=asked.inference.model_copy(update={"outputs": ("std", "medoid")})
+    )
+    engine = RowEngine(folder, few)
+    made = engine.process(mr, engine.options, Stopwatch())
+    assert set(made.layers) == {"std", "medoid"}
+    assert made.layers["medoid"].iso.grid.matches(made.ct_iso.grid)
+    assert made.sampling.samples == 3
+    assert {"std", "medoid"} <= set(engine.options.outputs)
+    assert engine.need(mr.grid, engine.options).temporary_bytes > 0
+
+
+def test_votes_of_a_row_come_from_its_segmenter(tmp_path, mr, monkeypatch):
+    """Each draw is segmented once, as their mean was."""
+    seen = []
+
+    def segment(ct, _bundle, **_options):
+        labels = np.zeros(ct.grid.shape, np.uint8)
+        labels[2:8, 2:8, 2:8] = 22
+        seen.append(ct)
+        found = Volume(labels, ct.grid.affine, "labels")
+        return Found(found, found.with_data(labels * 0), ({"id": 22, "name": "L3"},))
+
+    monkeypatch.setattr("spinect.workflows.compare.engine.segment_ct", segment)
+    folder = bundle(tmp_path / "b", "diffusion", ("regress", "sample", "mc"))
+    engine = RowEngine(folder, use(mode="mc", samples=2, steps=1, outputs=("votes",)))
+    made = engine.process(mr, engine.options, Stopwatch())
+    assert len(seen) == 3
+    np.testing.assert_array_equal(made.layers["voted"].iso.data, made.vertebrae_iso.data)
+    assert (made.rows[0]["confidence"], made.rows[0]["draws_found"]) == (1, 1)
+
+
+def test_outputs_of_draws_without_draws_are_refused(tmp_path):
+    with pytest.raises(ValidationError, match="outputs medoid need mode mc, not sample"):
+        Inference(mode="sample", outputs=("medoid",))
+    folder = bundle(tmp_path / "b", "segmentation", in_channels=3)
+    with pytest.raises(ConfigError, match="bundle x makes no CT, and so no std"):
+        RowEngine(folder, use(mode="mc", outputs=("std",)))
+    assert Inference(mode="mc", outputs=("std",)).method_fields == {}
 
 
 @pytest.mark.slow
