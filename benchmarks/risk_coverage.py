@@ -35,7 +35,7 @@ from spinect.workflows.outputs import read_rows
 
 SOURCES = ("VB1", "VB2", "VB3")
 SHARES = (0.5, 0.75, 0.9, 1.0)  # of the bodies that are kept, in the table
-COLOURS = {"confidence": "#0b66a8", "spread_hu": "#c2410c"}
+COLOURS = {"1 - confidence": "#0b66a8", "spread_hu": "#c2410c"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Body:
 
     @property
     def doubts(self) -> dict[str, float]:
-        """By column, the larger the worse."""
-        return {"confidence": 1 - self.confidence, "spread_hu": self.spread_hu}
+        """The larger, the worse."""
+        return {"1 - confidence": 1 - self.confidence, "spread_hu": self.spread_hu}
 
 
 def bodies(
@@ -115,13 +115,13 @@ def read_folder(results: Path, truth: Path) -> list[Body]:
     return out
 
 
-def curve(chosen: Sequence[Body], column: str) -> tuple[float, RiskCoverage] | None:
+def curve(chosen: Sequence[Body], which: str) -> tuple[float, RiskCoverage] | None:
     """Spearman's correlation of a doubt with the Dice, and its curve; None without two values."""
-    kept = [b for b in chosen if b.found and np.isfinite(b.doubts[column])]
+    kept = [b for b in chosen if b.found and np.isfinite(b.doubts[which])]
     if len(kept) < 2:
         return None
     score = np.array([b.dice for b in kept])
-    doubt = np.array([b.doubts[column] for b in kept])
+    doubt = np.array([b.doubts[which] for b in kept])
     return rank_correlation(doubt, score), risk_coverage(1 - score, doubt)
 
 
@@ -134,14 +134,14 @@ def summary(found: Sequence[Body]) -> str:
     for source in (*SOURCES, "all"):
         group = [b for b in found if source == "all" or b.scan.startswith(source)]
         lost = sum(not b.found for b in group)
-        for column in COLOURS:
-            if (made := curve(group, column)) is None:
+        for doubt in COLOURS:
+            if (made := curve(group, doubt)) is None:
                 continue
             rho, got = made
             at = [float(got.risk[max(round(s * len(got.risk)), 1) - 1]) for s in SHARES]
             count = len({b.scan for b in group}), len(got.risk), lost
             areas = got.aurc, got.aurc - got.excess, got.blind
-            lines.append((source, column, *count, rho, *at, *areas))
+            lines.append((source, doubt, *count, rho, *at, *areas))
     if not lines:
         raise ConfigError("no table has a confidence or a spread: run spinect with --mode mc")
     return table(header, lines)
@@ -152,10 +152,10 @@ def draw(found: Sequence[Body], path: Path) -> None:
     figure = Figure(figsize=(6, 4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for column, colour in COLOURS.items():
-        if (made := curve(found, column)) is not None:
+    for doubt, colour in COLOURS.items():
+        if (made := curve(found, doubt)) is not None:
             got = made[1]
-            axes.plot(got.coverage, got.risk, color=colour, label=column)
+            axes.plot(got.coverage, got.risk, color=colour, label=doubt)
             axes.plot(got.coverage, got.oracle, color=colour, ls=":", lw=1)
             axes.axhline(got.blind, color=colour, ls="--", lw=0.8, alpha=0.6)
     axes.set(

@@ -73,7 +73,7 @@ def test_a_folder_becomes_a_table_and_a_picture(script, folders, tmp_path):
     found = script.read_folder(*folders)
     lines = script.summary(found).splitlines()
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
-    assert cells[:5] == ["VB2", "confidence", "1", "2", "2"]  # S1 and L3 have no partner
+    assert cells[:5] == ["VB2", "1 - confidence", "1", "2", "2"]  # S1 and L3 have no partner
     assert float(cells[5]) == -1  # the surer, the better
     assert [float(c) for c in cells[6:10]] == pytest.approx([0, 0.1, 0.1, 0.1])
     assert [line.split("|")[1].strip() for line in lines[2:]] == 2 * ["VB2"] + 2 * ["VB3"] + 2 * [

@@ -235,7 +235,7 @@ def test_the_plan_counts_draws_and_votes(model, monkeypatch):
     need = {name: engine.need(grid, options(model, *name)) for name in ((), EXTRAS[:2], EXTRAS)}
     assert need[()].temporary_bytes == 0
     assert need[EXTRAS[:2]].temporary_bytes == 3 * 2 * voxels
-    assert need[EXTRAS].temporary_bytes == 3 * 2 * voxels + 3 * 16 * 15 * 17  # 2 mm
+    assert need[EXTRAS].temporary_bytes == 3 * 2 * voxels + 3 * 32 * 30 * 34  # a command's: 1 mm
     few = type("Usage", (), {"free": 3 * 2 * voxels - 1})
     monkeypatch.setattr(room.shutil, "disk_usage", lambda _: few)
     engine.need(grid, options(model))

@@ -73,8 +73,9 @@ def need(
         plan = fit(grid, translator, compute, options.max_memory, options.mode, spooled)[1]
         memory, files = plan.peak_bytes, plan.disk_bytes
         held = _voxels(grid, translator) * _held(options)
-    if votes and (maker := segmenter or translator):  # a command's masks have about as many voxels
-        later = options.samples * BYTES_PER_LABEL * _voxels(grid, maker)
+    if votes:  # a foreign command gets 1 mm
+        masks = _voxels(grid, segmenter) if segmenter else math.ceil(grid.extent.prod())
+        later = options.samples * BYTES_PER_LABEL * masks
     if segmenter is not None:
         plan = fit(grid, segmenter, compute, options.max_memory, "regress")[1]
         memory, later = max(memory, plan.peak_bytes + held), later + plan.disk_bytes
