@@ -1,16 +1,17 @@
 """The four questions of Lyu and Wang 2022, asked of the bundles of a finished experiment.
 
-    python benchmarks/lyu2022.py RESULTS [--subjects 8] [--slices 16] [--draws 10]
+    python benchmarks/lyu2022.py RESULTS [--subjects 16] [--slices 8] [--draws 10]
 
 RESULTS is the folder of `spinect compare` with the rows cnn, gan, ddpm, score_ve, score_vp,
 score_subvp and edm (those that are missing are left out). On slices of test subjects: quality of
 the models; quality and seconds of each sampler against network calls; what averaging gains, and
 whether the spread is calibrated; sharpness of single draws. Every drawn set is kept in
 RESULTS/slices, so that the script goes on where it stopped. Writes results/lyu2022.md and its
-pictures. Phantom data.
+pictures, and RESULTS/slices/claims.json, which claims.py reads. Phantom data.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from common import RESULTS, publish, table
+from lyu2022_claims import Found, decide
 from lyu2022_plots import averaging, curves, gallery
 from lyu2022_runs import AVERAGED, BUDGET, CALLS, COUNTS, WAYS, Experiment, averaged, single, still
 from spinect.evaluation.regions import TISSUES
 from spinect.evaluation.stats.intervals import t_interval
 from spinect.evaluation.uncertainty import expected_gain
 
-Found = Sequence[Mapping[str, Any]]  # by subject
 QUALITY = {"psnr": 2, "ssim": 3, "mae": 1, "spectrum": 2, "histogram": 1, "bone_dice": 3}
 STILL = ("cnn", "cnn_l1", "gan")
 
@@ -91,8 +92,8 @@ def means(sets: Mapping[str, Found], draws: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("--subjects", type=int, default=8)
-    parser.add_argument("--slices", type=int, default=16)
+    parser.add_argument("--subjects", type=int, default=16)
+    parser.add_argument("--slices", type=int, default=8)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--most", type=int, default=2000, help="network calls of a draw")
     args = parser.parse_args()
@@ -107,6 +108,8 @@ def main() -> None:
     for name, found in sets.items():
         rows[f"{name}, one draw"] = [one["K=1"] for one in found]
         rows[f"{name}, mean of {args.draws}"] = [one[f"K={args.draws}"] for one in found]
+    told = decide(rows, sets, ladder, args.draws)
+    (args.results / "slices" / "claims.json").write_text(json.dumps(told, indent=1))
     RESULTS.mkdir(exist_ok=True)
     curves(ladder, {row: rows[row] for row in STILL if row in rows}, RESULTS / "lyu2022_calls.png")
     averaging(sets, RESULTS / "lyu2022_means.png")
@@ -118,7 +121,10 @@ def main() -> None:
         f"## Quality, at {BUDGET} network calls of a draw\n\n{quality(rows)}\n\n"
         f"## Samplers: one draw\n\n{samplers(ladder)}\n\n"
         f"## Averages of {args.draws} draws at {BUDGET} calls each\n\n{means(sets, args.draws)}"
-    )
+        "\n\n## Claims (benchmarks/claims.yaml)\n\n"
+        + table(("claim", "verdict", "what was found"),
+                [(claim, one["word"], one["found"]) for claim, one in told.items()])
+    )  # fmt: skip
     publish("lyu2022", "The questions of Lyu and Wang 2022, on phantoms", body)
 
 

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
+from lyu2022_claims import Found
 from lyu2022_runs import BUDGET, COUNTS, Experiment, Way
 from lyu2022_slices import draw
 from spinect.evaluation.uncertainty import expected_gain
@@ -17,7 +18,6 @@ from spinect.workflows.compare.engine import variant
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-Found = Sequence[Mapping[str, Any]]
 WINDOW = (-300.0, 1000.0)  # HU
 DRAWS = 10
 
