@@ -198,5 +198,5 @@ def test_what_does_not_fit_is_refused(dataset, data, text):
 def test_the_bundle_must_say_the_same(dataset):
     raw = config(dataset).model_dump()
     raw["export"]["inputs"] = "mr"
-    with pytest.raises(ConfigError, match="direction ct_to_mr takes ct in, .* would say mr"):
+    with pytest.raises(ConfigError, match=r"direction ct_to_mr takes ct in, .* would say mr"):
         parse_config(raw)

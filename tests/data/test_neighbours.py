@@ -171,14 +171,14 @@ def test_the_bundle_is_told(dataset):
     assert make_stream(made)[0].condition.shape == (2, 9, 40, 48)
     raw = made.model_dump()
     raw["export"]["preprocessing"]["neighbours"] = 2
-    with pytest.raises(ConfigError, match="training sees 1 neighbours .* would say 2"):
+    with pytest.raises(ConfigError, match=r"training sees 1 neighbours .* would say 2"):
         parse_config(raw)
 
 
 def test_neighbours_are_refused_where_there_are_no_slices(dataset):
     with pytest.raises(ConfigError, match="neighbours 1 are slices beside a slice"):
         config(dataset, patch=[16, 16, 16], raster="iso")
-    with pytest.raises(ConfigError, match="dropout 0.3 is for guidance"):
+    with pytest.raises(ConfigError, match=r"dropout 0\.3 is for guidance"):
         config(dataset, dropout=0.3)
     with pytest.raises(ConfigError, match="neighbours 2 are slices beside a slice"):
         DatasetOptions(neighbours=2)
