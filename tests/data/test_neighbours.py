@@ -131,21 +131,22 @@ def pool(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("axis", [0, 2])
 @pytest.mark.parametrize("end", ["middle", "first", "last"])
-def test_a_phantom_slice_has_its_neighbours(pool, monkeypatch, end):
+def test_a_phantom_slice_has_its_neighbours(pool, monkeypatch, end, axis):
     """The scan is drawn before its patches, so that the same scan can be asked for each slice."""
     starts = []
 
     def at(scene, patch, count, rng):
         del patch, rng
-        last = scene.shape[0] - 1
+        last = scene.shape[axis] - 1
         own = {"middle": last // 2, "first": 0, "last": last}[end]
         around = [own, max(own - 1, 0), min(own + 1, last)]
-        starts[:] = [(n, 5, 3) for n in around[:count]]
+        starts[:] = [((n, 5, 3), (), (2, 5, n))[axis] for n in around[:count]]
         return starts
 
     monkeypatch.setattr("spinect.data.stream.draw_patches", at)
-    size = (1, 48, 40)
+    size = ((1, 48, 40), (), (20, 48, 1))[axis]
     single = PatchStream({pool: 1.0}, 4, size, patches_per_scan=3)[0]
     beside_it = PatchStream({pool: 1.0}, 4, size, 1, shown=Shown(neighbours=1))[0]
     assert beside_it.condition.shape == (1, 9, *size)

@@ -1,4 +1,4 @@
-"""2.5D: a slice's own channels, and those of the slices to its left and right.
+"""2.5D: a slice's own channels, and those of the slices on both sides of it.
 
 Slices are one voxel of the raster apart: `spacing_mm` on the raster "iso", the scan's own distance
 from slice to slice on the raster "slices". Training and inference order the channels by the same
@@ -37,15 +37,18 @@ def beside(image: Tensor, slices: Sequence[int]) -> Tensor:
     return chosen.transpose(-4, -3).flatten(-4, -3).unsqueeze(-3)
 
 
-def middle_of(batch: Batch, reach: int, first: int, last: int) -> Batch:
+def middle_of(batch: Batch, reach: int, first: int, last: int, axis: int = 0) -> Batch:
     """A batch of slabs of 2 reach + 1 slices as one of their middle slices.
 
     Args:
-        batch: Condition (B, C, 2 reach + 1, Y, Z), and the rest alike.
+        batch: Condition (B, C, *S) with 2 reach + 1 slices along `axis`, and the rest alike.
         first, last: Slices of the slab that lie inside the scan.
+        axis: Of the slices, 0 to 2.
     Returns:
-        Condition (B, (2 reach + 1) C, 1, Y, Z); the middle slice alone of everything else.
+        Condition (B, (2 reach + 1) C, *S); the middle slice alone of everything else.
     """
-    held = {k: v.narrow(-3, reach, 1) for k, v in vars(batch).items() if v is not None}
-    seen = beside(batch.condition, slices_of(reach, reach, first, last))
+    along = axis - 3
+    held = {k: v.narrow(along, reach, 1) for k, v in vars(batch).items() if v is not None}
+    slices = slices_of(reach, reach, first, last)
+    seen = beside(batch.condition.movedim(along, -3), slices).movedim(-3, along)
     return replace(batch, **held | {"condition": seen})

@@ -125,8 +125,8 @@ class PatchStream(Dataset[Batch]):
         tissue_map = TissueMap.load(pool[rng.integers(len(pool))])
         scene = view(tissue_map, draw_field_of_view(tissue_map, rng))
         starts = draw_patches(scene, self.patch, self.patches_per_scan, rng)
-        reach = self.shown.neighbours
-        slabs = [(first - reach, second, third) for first, second, third in starts]
+        reach, axis = self.shown.neighbours, self._across
+        slabs = [_moved(start, axis, -reach) for start in starts]
         if self.task == "translate":
             mr = simulate_mr(scene, rng, generator, self.shown.contrast)
             made = [self._translate(scene, *mr, s, rng, generator) for s in slabs]
@@ -134,14 +134,21 @@ class PatchStream(Dataset[Batch]):
             made = [self._segment(scene, s, rng, generator) for s in slabs]
         if reach == 0:
             return made
-        last = scene.shape[0] - 1
-        return [middle_of(b, reach, -s[0], last - s[0]) for b, s in zip(made, slabs, strict=True)]
+        last = scene.shape[axis] - 1
+        return [
+            middle_of(one, reach, -start[axis], last - start[axis], axis)
+            for one, start in zip(made, slabs, strict=True)
+        ]
+
+    @property
+    def _across(self) -> int:
+        """The axis that slices are one voxel thick along; 0 where patches have three axes."""
+        return self.patch.index(1) if 1 in self.patch else 0
 
     @property
     def _slab(self) -> Triple:
         """Voxels of a patch with the neighbours of its slice."""
-        first, second, third = self.patch
-        return first + 2 * self.shown.neighbours, second, third
+        return _moved(self.patch, self._across, 2 * self.shown.neighbours)
 
     def _translate(
         self,
@@ -312,6 +319,12 @@ def degrade_ct(hu: Tensor, rng: np.random.Generator, generator: torch.Generator)
     if rng.random() < 0.5:
         hu = hu * rng.uniform(0.85, 1.15) + rng.uniform(-40, 40)
     return hu
+
+
+def _moved(values: Triple, axis: int, by: int) -> Triple:
+    """The same numbers, but for one of them."""
+    first, second, third = (n + by * (i == axis) for i, n in enumerate(values))
+    return first, second, third
 
 
 def _part(scene: Scene, start: Triple, patch: Triple) -> tuple[Scene, tuple[slice, ...]]:
