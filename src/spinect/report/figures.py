@@ -81,10 +81,8 @@ def preview_png(
         top -= height + gap
     if scene.spread is not None:
         _spread_bar(figure, list(columns).index(_SPREAD), cell, total)
-    black, white = CT_WINDOW
     figure.text(
-        0.5, 0.15 / total,
-        f"{NOTICE}  Synthetic HU are not densitometry.  CT window {black:.0f} to {white:.0f} HU.",
+        0.5, 0.15 / total, f"{NOTICE}  {_unit_notice(scene)}",
         color=MUTED, size=8.5, ha="center", va="center",
     )  # fmt: skip
     buffer = io.BytesIO()
@@ -97,7 +95,7 @@ def _columns(scene: Scene) -> dict[str, str]:
     given = scene.image.kind.upper()
     columns = {given: "image"}
     if scene.ct is not None:
-        columns["synthetic CT"] = "ct"
+        columns[f"synthetic {scene.ct.kind.upper()}"] = "ct"
     if scene.truth_ct is not None:
         columns["true CT"] = "truth"
     if scene.spread is not None:
@@ -107,6 +105,14 @@ def _columns(scene: Scene) -> dict[str, str]:
     if scene.truth_vertebrae is not None:
         columns[f"true masks over {given}"] = "truth masks"
     return columns
+
+
+def _unit_notice(scene: Scene) -> str:
+    """What the values of the synthetic image are not."""
+    if scene.makes_mr:
+        return "A synthetic MR has no absolute unit."
+    black, white = CT_WINDOW
+    return f"Synthetic HU are not densitometry.  CT window {black:.0f} to {white:.0f} HU."
 
 
 def _headings(figure: Figure, title: str, names: list[str], cell: float, total: float) -> None:
@@ -150,9 +156,8 @@ def _panel(
     if what in ("ct", "truth", "spread") and not (what == "spread" and scene.ct is None):
         ct = scene.truth_ct if what == "truth" else scene.ct
         assert ct is not None
-        axes.imshow(
-            scene.cut(ct, plane, at), cmap="gray", vmin=CT_WINDOW[0], vmax=CT_WINDOW[1], **style
-        )
+        low, high = grey_window(ct)
+        axes.imshow(scene.cut(ct, plane, at), cmap="gray", vmin=low, vmax=high, **style)
     else:
         picture = scene.cut(scene.image, plane, at)
         axes.imshow(picture, cmap="gray", vmin=window[0], vmax=window[1], **style)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spinect.data.dataset import DatasetPatches
 from spinect.data.intensity import HuRange
-from spinect.data.stream import PatchStream
+from spinect.data.stream import PatchStream, Shown
 from spinect.data.unpaired import Half, UnpairedBatches
 from spinect.phantom.pool import build
 from spinect.protocols import Batch
@@ -87,7 +87,11 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
         stream = _source(config, config.seed)
     else:
         other = draw_seed(config.seed, _OTHER_DRAWS)
-        stream = UnpairedBatches(_source(config, config.seed, "mr"), _source(config, other, "ct"))
+        halves: tuple[Half, Half] = ("mr", "ct")
+        shown, taught = halves if data.direction == "mr_to_ct" else halves[::-1]
+        stream = UnpairedBatches(
+            _source(config, config.seed, shown), _source(config, other, taught)
+        )
     return SagittalSlices(stream) if len(data.patch) == 2 else stream
 
 
@@ -119,6 +123,7 @@ def _source(config: RunConfig, seed: int, half: Half | None = None) -> "Dataset[
         length=length,
         hu_range=hu_range,
         half=half,
+        shown=Shown(data.direction, data.contrast, data.neighbours),
     )
 
 

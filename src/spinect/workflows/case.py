@@ -110,13 +110,14 @@ def run_case(case: Case, engine: Engine, watcher: Watcher | None = None) -> Outc
 
 def _scene(image: Volume, result: Result) -> Scene:
     """What the pictures show."""
-    std = result.layers.get("std")
+    std, made = result.layers.get("std"), result.ct_iso
+    in_hu = made is None or made.kind == "ct"  # the colours of the spread are of HU
     return Scene(
         image,
-        result.ct_iso,
+        made,
         result.vertebrae_iso,
         result.subregions_iso,
-        spread=std.iso if std else None,
+        spread=std.iso if std and in_hu else None,
     )
 
 
@@ -146,6 +147,7 @@ def _record(
     trust = [c for row in result.rows if (c := _number(row.get("confidence"))) is not None]
     return RunRecord(
         commit=records.commit(),
+        disclaimer=records.DISCLAIMER if case.options.makes == "ct" else records.MR_DISCLAIMER,
         started=started,
         inputs=(source,),
         outputs=tuple(case.stem + end for end in output_ends(case.options)[:-1]),

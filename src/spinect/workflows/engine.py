@@ -36,10 +36,11 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was made of one MR, or of a CT that was only segmented.
+    """What was made of one MR, or of a CT.
 
     Attributes:
-        ct: Synthetic CT, HU, float32, on the grid of the input; `ct_iso` at 1 mm. None for a CT.
+        ct: Synthetic CT, HU, float32, on the grid of the input; `ct_iso` at 1 mm. None for a CT
+            that was only segmented; of one that an MR was made of, that MR, kind "mr".
         vertebrae, subregions: Masks on the grid of the input; None without a segmenter.
         vertebrae_iso, subregions_iso: The same at 1 mm.
         layers: What the samples of mode "mc" tell, by the names of `names.LAYERS`.

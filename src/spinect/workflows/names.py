@@ -1,5 +1,6 @@
 """Names of the output files: the stem of the input, then one of these ends."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -30,12 +31,12 @@ def output_ends(options: RunOptions) -> list[str]:
     chosen = set(options.outputs)
     if options.segmenter == "none":
         chosen -= {"vertebrae", "subregions", "table"}
-    if options.kind == "ct":
+    if not options.translates:
         chosen -= {"ct"}
     spaces = ("", ISO) if "iso" in chosen else ("",)
     ends = []
     if "ct" in chosen:
-        ends += [space + CT for space in spaces]
+        ends += [space + synthetic(options) for space in spaces]
     for end in layer_ends(options).values():
         ends += [f"{space}{end}.nii.gz" for space in spaces]
         ends += [f"{space}{end}.tsv" for space in spaces if end.endswith("_dseg")]
@@ -50,10 +51,17 @@ def output_ends(options: RunOptions) -> list[str]:
 
 def layer_ends(options: RunOptions) -> dict[str, str]:
     """Name -> end of the volumes that tell of the samples, as far as these options write them."""
-    if options.mode != "mc" or options.kind == "ct":
+    if options.mode != "mc" or not options.translates:
         return {}
     chosen = [output for output in LAYERS if output in options.outputs]
-    return {name: end for output in chosen for name, end in LAYERS[output].items()}
+    return {
+        name: synthetic(options, end) for output in chosen for name, end in LAYERS[output].items()
+    }
+
+
+def synthetic(options: RunOptions, end: str = CT) -> str:
+    """The end of what is made, or of what tells of it: that of a CT, or of an MR by its suffix."""
+    return re.sub(r"_ct(?=\.|$)", f"_{options.makes}", end)
 
 
 def stem_of(source: Path) -> str:

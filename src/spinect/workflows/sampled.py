@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spinect.bundle import Bundle
+from spinect.data.intensity import RELATIVE
 from spinect.evaluation.uncertainty import expected_gain
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
@@ -116,7 +117,7 @@ def tell(
         return Told(found)
     count = options.samples
     images = _images(made, made.std, count)
-    if found is not None:
+    if found is not None and made.image.kind == "ct":  # else the masks are of the input
         found = with_spread(found, made.ct, made.std)
     if found is not None and made.draws is not None:
         votes = vote(found.vertebrae, _segmented(made, again, progress), count)
@@ -135,7 +136,8 @@ def tell(
 def _images(made: Translation, std: Volume, count: int) -> dict[str, tuple[Volume, Facts]]:
     """Name -> an image that tells of the draws, and what it is."""
     spread = "standard deviation over the samples, divisor K - 1"
-    images: dict[str, tuple[Volume, Facts]] = {"std": (std, {"statistic": spread, "unit": "HU"})}
+    unit = "HU" if made.image.kind == "ct" else RELATIVE
+    images: dict[str, tuple[Volume, Facts]] = {"std": (std, {"statistic": spread, "unit": unit})}
     if (told := made.interval) is not None:
         for name, volume, rank in zip(
             ("lower", "upper"), (told.lower, told.upper), told.ranks, strict=True

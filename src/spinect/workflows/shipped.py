@@ -1,6 +1,7 @@
 """The engine of the program: a translator bundle, a segmenter, and the way onto the MR's grid."""
 
 from spinect.bundle import Bundle, load_bundle
+from spinect.card import Card
 from spinect.errors import BundleError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
@@ -35,7 +36,9 @@ class ShippedEngine:
         compute = Compute.choose(options.device, options.precision)
         self.device = compute.device.type
         self._compute = compute
-        self._translator = load_bundle(options.model) if options.kind == "mr" else None
+        self._translator = load_bundle(options.model) if options.translates else None
+        if self._translator is not None:
+            _check_direction(self._translator.card, options)
         self._segmenter = load_bundle(SEGMENTER) if options.segmenter == "embedded" else None
         loaded = [b for b in (self._translator, self._segmenter) if b is not None]
         for bundle in (
@@ -51,7 +54,10 @@ class ShippedEngine:
         return sampled.need(grid, options, self._compute, self._translator, self._segmenter)
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:
-        """Translate (an MR), segment (unless told not to), bring both onto the image's grid."""
+        """Translate, segment (unless told not to), bring both onto the image's grid.
+
+        Masks are of the CT: the synthetic one, or the image where an MR is made of it.
+        """
         translation = None
         told = Told(None)
         if self._translator is not None:
@@ -59,7 +65,8 @@ class ShippedEngine:
                 translation = self._translate(self._translator, image, options, watch)
         if options.segmenter != "none":
             with watch.stage("segment"):
-                told = Told(self._segment(translation or image, options, watch.share))
+                made = None if options.makes != "ct" else translation
+                told = Told(self._segment(made or image, options, watch.share))
         if translation is not None and translation.std is not None:
             with watch.stage("samples"):
                 told = tell(
@@ -74,14 +81,14 @@ class ShippedEngine:
         vertebrae = subregions = None
         with watch.stage("native"):
             if translation is not None:
-                ct = resample(translation.ct, image.grid)
+                ct = resample(translation.image, image.grid)
             if found is not None:
                 vertebrae = resample(found.vertebrae, image.grid)
                 subregions = resample(found.subregions, image.grid)
         said = (*(translation.warnings if translation else ()), *(found.warnings if found else ()))
         return Result(
             ct=ct,
-            ct_iso=translation.ct if translation else None,
+            ct_iso=translation.image if translation else None,
             vertebrae=vertebrae,
             vertebrae_iso=found.vertebrae if found else None,
             subregions=subregions,
@@ -93,10 +100,10 @@ class ShippedEngine:
         )
 
     def _translate(
-        self, bundle: Bundle, mr: Volume, options: RunOptions, watch: Stopwatch
+        self, bundle: Bundle, image: Volume, options: RunOptions, watch: Stopwatch
     ) -> Translation:
         return translate(
-            mr,
+            image,
             bundle,
             **sampled.asked(options),
             precision=options.precision,
@@ -124,6 +131,18 @@ class ShippedEngine:
             device=options.device,
             progress=progress,
         )
+
+
+def _check_direction(card: Card, options: RunOptions) -> None:
+    if (card.inputs, card.makes) == (options.kind, options.makes):
+        return
+    its = f"makes {card.makes} of an image of kind {card.inputs}"
+    if card.inputs == "ct" and card.makes == "ct":
+        its = "segments a CT"
+    raise BundleError(
+        f"model {card.name} {its}, these options ask for {options.makes} of an image of kind "
+        f"{options.kind}: choose another model, or set kind and makes as its card does"
+    )
 
 
 def _check_heads(bundle: Bundle, segmenter: str) -> None:
