@@ -60,7 +60,7 @@ class PhantomData(_Patches, frozen=True, extra="forbid"):
     source: Literal["phantom"]
     subjects: PositiveInt  # seconds each, once; kept in `folder`
     seed: NonNegativeInt = 0  # of the first subject; below 1,000,000
-    region: Literal["lumbar", "thoracic", "cervical", "whole", "mixed"] = "mixed"
+    region: Literal["lumbar", "thoracic", "cervical", "whole", "pelvis", "mixed"] = "mixed"
     folder: str = "runs/phantoms"  # $VARIABLES allowed
 
 
