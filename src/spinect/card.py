@@ -30,8 +30,10 @@ DType = Literal["float16", "bfloat16", "float32"]
 # [-1, 1], "hu" a CT; "_ramps" adds the position in the volume along R, A, S, from 0 to 1, and
 # "_ramps_rip" along R, I, P: the axes of networks that were trained elsewhere.
 Channels = Literal["robust3", "hu", "max", "robust3_ramps", "max_ramps", "max_ramps_rip"]
-# The grid that a network works on: cubes, or sagittal slices as they were measured.
+# The grid that a network works on: cubes, or slices as they were measured. Its axes are R, A, S, or
+# S, R, A for slices that are axial.
 Raster = Literal["iso", "slices"]
+Axes = Literal["RAS", "SRA"]
 
 
 class Preprocessing(BaseModel, frozen=True, extra="forbid"):
@@ -39,7 +41,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
 
     spacing_mm: float = Field(default=1.0, gt=0)  # isotropic, or in plane
     raster: Raster = "iso"  # "slices": the left-right voxel size of the scan is kept
-    axes: Literal["RAS"] = "RAS"
+    axes: Axes = "RAS"  # of the grid; 2D networks see slices across the first one
     hu_low: float = -1024.0  # HU at -1
     hu_high: float = 2000.0  # HU at +1
     tile: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 96, 96)  # voxels; 2D nets: 1 slice
@@ -161,7 +163,7 @@ def verify(name_or_path: str | Path) -> str:
     return found
 
 
-_RASTERS: Final = {"iso": "isotropic", "slices": "in sagittal slices as measured"}
+_RASTERS: Final = {"iso": "isotropic", "slices": "in slices as measured"}
 
 
 def model_card(card: Card) -> str:

@@ -78,7 +78,7 @@ class DatasetPatches(Dataset[Batch]):
             own = half_of([[person[name] for name in names]], half)
             names = [name for name in names if person[name] in own]
         found = find_series(folder, names, options.contrast, options.pose)
-        working = Working(options.raster, options.intensity, options.spacing_mm)
+        working = Working(options.raster, options.intensity, options.spacing_mm, options.axes)
         if options.cache:
             kept = [(one.name, prepare_series(folder, one, working)) for one in found]
             cases = [Case.load(*one) for one in kept]
@@ -216,7 +216,7 @@ def stack(parts: list[Batch]) -> Batch:
 
 
 def _with_slices(cases: list[Case], pixels: int) -> list[Case]:
-    """Those with a sagittal slice of at least `pixels` pixels of vertebrae; the others are told."""
+    """Those with a slice of at least `pixels` pixels of vertebrae; the others are told."""
     most = [int((np.asarray(c.arrays["vertebrae"]) > 0).sum((1, 2)).max()) if pixels else 0
             for c in cases]  # fmt: skip
     kept = [c for c, n in zip(cases, most, strict=True) if n >= pixels]

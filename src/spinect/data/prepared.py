@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from spinect.card import Raster, file_sha256
+from spinect.card import Axes, Raster, file_sha256
 from spinect.data.intensity import inside_field_of_view, mr_channels, unit_of_max
 from spinect.data.series import Series
 from spinect.data.stream import Triple
@@ -41,14 +41,14 @@ _FORMAT = "3"  # of the arrays; those of an older one are made again
 Arrays = dict[str, NDArray[Any]]
 
 
-def working_grid(native: Grid, raster: Raster, spacing_mm: float) -> Grid:
-    """The grid that a network works on, in training and in inference alike; axes near R, A, S.
+def working_grid(native: Grid, raster: Raster, spacing_mm: float, axes: Axes = "RAS") -> Grid:
+    """The grid that a network works on, in training and in inference alike.
 
     Args:
         native: Of the scan.
-        raster, spacing_mm: As in `Working`.
+        raster, spacing_mm, axes: As in `Working`.
     """
-    grid = native.canonical()
+    grid = native.reoriented(axes)
     across = spacing_mm if raster == "iso" else float(grid.spacing[0])
     return grid.with_spacing((across, spacing_mm, spacing_mm))
 
@@ -58,18 +58,20 @@ class Working:
     """The settings that prepared arrays depend on.
 
     Attributes:
-        raster: "iso": cubes of `spacing_mm`; "slices": `spacing_mm` in the sagittal plane, the
-            left-right voxel size of the scan kept. Axes R, A, S.
+        raster: "iso": cubes of `spacing_mm`; "slices": `spacing_mm` in the plane of the last two
+            axes, the voxel size of the scan along the first one kept.
         intensity: Of the MR: "robust" is the pair of channels of `mr_channels`, "max" is [0, max].
+        axes: Those that the grid's are closest to; "SRA" for axial slices.
     """
 
     raster: Raster = "iso"
     intensity: Intensity = "robust"
     spacing_mm: float = 1.0
+    axes: Axes = "RAS"
 
     def grid(self, native: Grid) -> Grid:
         """Of the arrays of a series whose MR lies on `native`."""
-        return working_grid(native, self.raster, self.spacing_mm)
+        return working_grid(native, self.raster, self.spacing_mm, self.axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ class Case:
 
     @property
     def shape(self) -> Triple:
-        """Voxels along R, A, S."""
+        """Voxels along the axes of the working grid."""
         first, second, third = self.arrays["hu"].shape
         return first, second, third
 

@@ -129,6 +129,7 @@ def _make_pelvis(seed: int, shift: float) -> Anatomy:
         marrow_fat=float(np.clip(0.4 + 0.05 * rng.standard_normal(), 0.3, 0.55)),
         trabecular_hu=float(np.clip(trabecular, 160, 290)),
         centres=_centres(frames),
+        part=PELVIS,
     )
     ranks = np.array(sorted((RANK[v], f[2, 3]) for v, f in frames.items()))
     first = float(rng.uniform(*REGIONS[PELVIS][0]))

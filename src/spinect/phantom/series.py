@@ -99,11 +99,7 @@ def _axial_grid(anatomy: Anatomy, layout: Layout, contrast: str) -> Grid:
 
 
 def as_series(scan: Scan, layout: Layout, slice_mm: float) -> Scan:
-    """The same acquisition as a plain series of such slices, nothing folded in.
-
-    Axial series are taken with coils all round the body: the signal does not fall towards the
-    front, and no band saturates the belly.
-    """
+    """The same acquisition as a plain series of such slices, nothing folded in."""
     best = layout.resolution
     plain = replace(
         scan,
@@ -116,6 +112,12 @@ def as_series(scan: Scan, layout: Layout, slice_mm: float) -> Scan:
         frames=(),
         upsample=False,
     )
-    if layout.slice_axis == 0:
-        return plain
-    return replace(plain, jitter=0.0, coil_depth=2000.0, coil_floor=0.0, saturation=None)
+    return plain if layout.slice_axis == 0 else axial(replace(plain, jitter=0.0))
+
+
+def axial(scan: Scan) -> Scan:
+    """The same acquisition with axial slices, taken with coils all round the body.
+
+    The signal does not fall towards the front, and no band saturates the belly.
+    """
+    return replace(scan, slice_axis=2, coil_depth=2000.0, coil_floor=0.0, saturation=None)

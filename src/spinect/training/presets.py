@@ -65,7 +65,12 @@ def with_export(raw: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(data, Mapping) or not isinstance(export, Mapping):
         return dict(raw)
     own = export.get("preprocessing", {})
-    if data.get("source") != "dataset" or not isinstance(own, Mapping):
+    if not isinstance(own, Mapping):
+        return dict(raw)
+    if data.get("plane") == "axial":
+        own = {"axes": "SRA", **own}
+        raw = {**raw, "export": {**export, "preprocessing": own}}
+    if data.get("source") != "dataset":
         return dict(raw)
     full = with_preset(data)
     grid = {key: full[key] for key in ("raster", "spacing_mm") if key in full}
