@@ -123,6 +123,11 @@ class DatasetOptions:
         return first, second, third
 
     @property
+    def needs_masks(self) -> bool:
+        """Whether nothing can be taken from a patient without vertebrae."""
+        return self.task == "segment" or self.place == "bone" or self.min_pixels > 0
+
+    @property
     def whole_slices(self) -> bool:
         """Whether slices are read whole and then cropped."""
         return self.place == "anywhere" and self.patch[0] == 1

@@ -36,6 +36,7 @@ from spinect.protocols import Intensity
 
 LOG = logging.getLogger(__name__)
 ARRAYS = ("channels", "hu", "vertebrae", "subregions", "distance", "bone", "valid")
+BONE_HU = 200.0  # what is bone where no mask says so
 _FORMAT = "3"  # of the arrays; those of an older one are made again
 
 Arrays = dict[str, NDArray[Any]]
@@ -82,15 +83,16 @@ class Case:
         name: Of the series.
         arrays: channels (C + 1, *S) float16, the last one 1 inside the field of view; hu int16,
             vertebrae, subregions and valid uint8, distance int8 (DISTANCE_STEP_MM), bone (N, 3)
-            voxels of labelled bone.
+            voxels of labelled bone. Without masks distance is that to a CT above BONE_HU.
         centres: Vertebra id -> centre of its body, voxels.
-        spacing: mm.
+        spacing: mm. masks: Whether there are vertebrae.
     """
 
     name: str
     arrays: Arrays
     centres: dict[int, NDArray[np.float64]]
     spacing: Spacing
+    masks: bool = True
 
     @property
     def shape(self) -> Triple:
@@ -105,7 +107,7 @@ class Case:
         arrays = {k: np.load(folder / f"{k}.npy", mmap_mode="r") for k in ARRAYS}
         first, second, third = meta["spacing_mm"]
         centres = {int(k): np.array(c) for k, c in meta["centres"].items()}
-        return cls(name, arrays, centres, (first, second, third))
+        return cls(name, arrays, centres, (first, second, third), meta.get("masks", True))
 
 
 def prepare_series(folder: Path, series: Series, working: Working | None = None) -> Path:
@@ -130,7 +132,7 @@ def prepare_series(folder: Path, series: Series, working: Working | None = None)
     try:
         for label, array in case.arrays.items():
             np.save(part / f"{label}.npy", array)
-        facts = {"settings": vars(working), "spacing_mm": case.spacing}
+        facts = {"settings": vars(working), "spacing_mm": case.spacing, "masks": case.masks}
         write_json(facts | {"centres": {str(k): c.tolist() for k, c in case.centres.items()}},
                    part / "case.json")  # fmt: skip
         try:
@@ -165,7 +167,7 @@ def build_case(series: Series, working: Working) -> Case:
     spacing = (first, second, third)
     # The largest value as measured, not that of a resampling: inference finds the same.
     arrays = _arrays(mr, own, working.intensity, float(native.data.max()), spacing)
-    return Case(series.name, arrays, _centres(arrays), spacing)
+    return Case(series.name, arrays, _centres(arrays), spacing, "vertebrae" in own)
 
 
 def _content(series: Series, folder: Path) -> str:
@@ -183,8 +185,9 @@ def _arrays(
         channels = mr_channels(image, inside, spacing)[0]
     else:
         channels = torch.cat([unit_of_max(image, most), inside], 1)[0]
-    ct, vertebrae = own["ct"].data, own["vertebrae"].data.astype(np.uint8)
-    nothing = np.zeros_like(vertebrae)
+    ct = own["ct"].data
+    nothing = np.zeros(ct.shape, np.uint8)
+    vertebrae = own["vertebrae"].data.astype(np.uint8) if "vertebrae" in own else nothing
     subregions = own["subregions"].data.astype(np.uint8) if "subregions" in own else nothing
     valid = own["valid"].data.astype(np.uint8) if "valid" in own else nothing + np.uint8(1)
     return {
@@ -192,7 +195,7 @@ def _arrays(
         "hu": np.round(ct).clip(-1024, 3071).astype(np.int16),
         "vertebrae": vertebrae,
         "subregions": subregions,
-        "distance": _distance(vertebrae > 0, spacing),
+        "distance": _distance(vertebrae > 0 if "vertebrae" in own else ct > BONE_HU, spacing),
         "bone": np.argwhere(vertebrae > 0)[::7].astype(np.int16),
         "valid": valid,
     }
