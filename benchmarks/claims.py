@@ -3,8 +3,9 @@
     python benchmarks/claims.py RESULTS...
 
 RESULTS are folders of finished experiments of `spinect compare`. Reads benchmarks/claims.yaml and
-of each folder compare.json and evaluation-*/values.csv; writes benchmarks/results/claims.md. Rules
-are in claims_decide.py, rows in claims_rules.py. A row that compare does not show decides nothing.
+of each folder compare.json and evaluation-*/values.csv, and slices/claims.json where lyu2022.py
+decided on slices; writes benchmarks/results/claims.md. Rules are in claims_decide.py, rows in
+claims_rules.py. A row that compare does not show decides nothing.
 """
 
 import argparse
@@ -50,12 +51,13 @@ class Results:
 
     Attributes:
         verdicts: Of compare.json, by row.
-        rows: Values by row, seeds averaged.
+        rows: Values by row, seeds averaged. sliced: Claims that were decided on slices.
     """
 
     experiment: Experiment
     verdicts: Mapping[str, Mapping[str, Any]]
     rows: Sequence[Tidy]
+    sliced: Mapping[str, Said]
 
     def look(self, row: str, value: Value) -> dict[str, float]:
         """Patient -> the mean of its values, those that are not defined left out.
@@ -93,12 +95,15 @@ def read_results(folder: Path) -> Results:
     for row in experiment.rows:
         owner |= {f"{row.name}_seed-{s}": row.name for s in experiment.weights(row).seeds}
     rows = over_seeds([row for file in files for row in read_tidy(file)], owner)
-    return Results(experiment, record["verdicts"], rows)
+    path = folder / "slices" / "claims.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    sliced = {claim: Said(one["word"], "1", one["found"]) for claim, one in told.items()}
+    return Results(experiment, record["verdicts"], rows, sliced)
 
 
 def decide(results: Results) -> dict[str, Said]:
     """Claim -> verdict, of the claims whose rows the experiment has."""
-    said: dict[str, Said] = {}
+    said: dict[str, Said] = dict(results.sliced)
     for claims in RULES.values():
         found: dict[str, list[Finding]] = {}
         wanted: dict[str, list[Test]] = {}

@@ -27,17 +27,6 @@ def ideal(x, sigma):
     return (STD**2 * x + sigma**2 * MEAN) / (STD**2 + sigma**2)
 
 
-def mixture(x, sigma):
-    """The same for data N(-1, 0.1**2) in three of four cases, else N(0.7, 0.1**2)."""
-    sigma = wide(sigma, x)
-    total = sigma**2 + 0.01
-    logits = torch.stack(
-        [math.log(p) - (x - m) ** 2 / 2 / total for p, m in ((0.75, -1.0), (0.25, 0.7))]
-    )
-    estimates = torch.stack([m + 0.01 / total * (x - m) for m in (-1.0, 0.7)])
-    return (logits.softmax(0) * estimates).sum(0)
-
-
 def exact(process, x, start, end):
     """x at `end` on the trajectory through x at `start`, for the Gaussian data."""
 
@@ -185,7 +174,7 @@ def test_dormand_prince_is_of_fifth_order():
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_the_flow_leads_there_and_back(process):
+def test_the_flow_leads_there_and_back(mixture, process):
     times = process.times(2)
     data = 0.1 * starts(VP(), seed=2)
     data += torch.where(torch.arange(8) % 2 == 0, -1.0, 0.7).reshape(8, 1, 1)
@@ -195,7 +184,7 @@ def test_the_flow_leads_there_and_back(process):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_a_sample_does_not_know_its_neighbours(process):
+def test_a_sample_does_not_know_its_neighbours(mixture, process):
     """Steps and errors are each sample's own: permuted starts, permuted ends, to the last bit."""
     x, order = starts(process).float(), torch.tensor([5, 0, 7, 2, 1, 6, 3, 4])
     x[0] *= 3  # not all alike
@@ -230,22 +219,10 @@ def test_the_flow_calls_about_as_often_as_published():
         sample_ode(lambda x, _: x / 0, x, VP(), VP().times(2), tolerance=Tolerance(max_calls=200))
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-def test_both_modes_get_their_share(process):
-    """Three quarters of the mixture lie in its first mode, within four standard errors."""
-    count = 4096
-    generator = torch.Generator().manual_seed(3)
-    x = process.prior * torch.randn(count, 1, dtype=torch.float64, generator=generator)
-    times = process.times(200)
-    draws = sample_ode(mixture, x, process, times, solver="rk4")
-    share = (draws < -0.15).double().mean().item()
-    assert share == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / count))
-
-
 # --- identities across the samplers --------------------------------------------------------
 
 
-def test_euler_on_sigma_is_ddim_and_first_order_dpmpp():
+def test_euler_on_sigma_is_ddim_and_first_order_dpmpp(mixture):
     """On VE with time = sigma the flow is dx/dsigma = (x - D) / sigma: three code paths, 1e-12."""
     sigmas = VP().sigma(VP().times(15))
     x = starts(VP()) * sigmas[0]

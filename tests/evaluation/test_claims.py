@@ -12,6 +12,7 @@ from scipy import stats
 
 from spinect.evaluation.tables.tidy import Tidy, write_tidy
 
+NAMES = ("claims", "claims_decide", "lyu2022_claims")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RNG = np.random.default_rng(0)
 BASE = 0.7 + 0.05 * RNG.standard_normal(20)
@@ -21,7 +22,7 @@ BASE = 0.7 + 0.05 * RNG.standard_normal(20)
 def bench():
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        yield {name: importlib.import_module(name) for name in ("claims", "claims_decide")}
+        yield {name: importlib.import_module(name) for name in NAMES}
     finally:
         sys.path.remove(str(BENCHMARKS))
 
@@ -143,3 +144,46 @@ def test_every_rule_is_a_tested_claim(bench):
     claims = yaml.safe_load((BENCHMARKS / "claims.yaml").read_text())
     tested = {c["id"] for own in claims.values() for c in own if c["class"] == "tested"}
     assert {claim for own in bench["claims"].RULES.values() for claim in own} <= tested
+
+
+@pytest.mark.parametrize(
+    ("gain", "spectrum", "told"),
+    [
+        (2.6, 3.0, ["reproduced", "reproduced", "reproduced", "reproduced"]),
+        (1.0, 12.0, ["reproduced", "not reproduced", "not reproduced", "not reproduced"]),
+        (-0.5, 3.0, ["not reproduced", "not reproduced", "not reproduced", "reproduced"]),
+    ],
+)
+def test_claims_of_lyu_and_wang_from_slices(bench, gain, spectrum, told):
+    """Draws 1.5 dB below the CNN; averaging gains 2.6 dB in theory."""
+    lyu = bench["lyu2022_claims"]
+    rng = np.random.default_rng(2)
+
+    def subjects(psnr, **more):
+        return [
+            {"psnr": psnr + b + 0.05 * rng.standard_normal(), "ssim": (psnr + b) / 40} | more
+            for b in 10 * BASE
+        ]
+
+    sets = {
+        name: [{"K=1": one, "K=10": many}
+               for one, many in zip(subjects(24), subjects(24 + gain), strict=True)]
+        for name in lyu.FOUR
+    }  # fmt: skip
+    near = [spectrum + 0.1 * v for v in rng.standard_normal(20)]
+    rows = {
+        "cnn": [one | {"spectrum": 8.0} for one in subjects(25.5)],
+        "ddpm-ddpm, one draw": [{"spectrum": v} for v in near],
+        "ddpm-ddpm, mean of 10": subjects(24 + gain),
+    }
+    found = lyu.decide(rows, sets, {}, 10)
+    claims = ["averaging", "averaging-size", "diffusion-against-cnn", "cnn-blurs"]
+    assert [found[claim]["word"].split(" (")[0] for claim in claims] == told
+    cost = {"score_vp-ode rk45": 80, "ddpm-ddpm": 1000, "score_vp-em": 1000, "score_vp-pc": 2000}
+    ladder = {name: [[{"calls": calls, "seconds": calls * (1 + 0.01 * v)} for v in rng.random(20)]]
+              for name, calls in cost.items()}  # fmt: skip
+    assert lyu.decide(rows, sets, ladder, 10)["sampler-cost"]["word"] == "reproduced"
+    ladder["score_vp-ode rk45"] = ladder["score_vp-pc"]
+    assert lyu.decide(rows, sets, ladder, 10)["sampler-cost"]["word"] == "not reproduced"
+    del ladder["score_vp-pc"]
+    assert "not reproduced" in lyu.decide(rows, sets, ladder, 10)["sampler-cost"]["word"]

@@ -47,8 +47,7 @@ def test_strict_of_a_shift_is_exact():
     )
     assert {(v.region, v.metric) for v in values} == {
         *((r, m) for r in REGIONS for m in METRICS | {"oracle_floor"}),
-        ("patient", "ms_ssim"),
-        ("valid", "ms_ssim"),
+        *((r, m) for r in ("patient", "valid") for m in ("ms_ssim", "bone_dice")),
     }
     assert not any(v.item or v.note for v in values)
     for region in REGIONS:
@@ -58,6 +57,9 @@ def test_strict_of_a_shift_is_exact():
         assert at(values, region, "psnr") == pytest.approx(20 * math.log10(3024 / 25), abs=1e-4)
         assert at(values, region, "spectrum") == pytest.approx(0, abs=1e-4)
         assert 0.9 < at(values, region, "ssim") < 1
+    hard, shifted = truth.data > 200, truth.data > 175
+    expected = 2 * hard.sum() / (hard.sum() + shifted.sum())
+    assert at(values, "valid", "bone_dice") == pytest.approx(expected)
     bone = truth.data[labels.data > 0]
     spread = [truth.data[labels.data == k].astype(float) for k in (22, 23)]
     floor = sum(np.abs(s - np.median(s)).sum() for s in spread) / bone.size
@@ -67,7 +69,7 @@ def test_strict_of_a_shift_is_exact():
 def test_strict_of_the_truth_itself_is_perfect():
     _, truth, labels = case(seed=1)
     values = strict_image(truth, truth, regions_of(truth, labels))
-    perfect = {"ssim": 1, "vifp": 1, "ms_ssim": 1, "psnr": math.inf}
+    perfect = {"ssim": 1, "vifp": 1, "ms_ssim": 1, "psnr": math.inf, "bone_dice": 1}
     for value in values:
         assert value.value == pytest.approx(perfect.get(value.metric, 0), abs=1e-6), value
 

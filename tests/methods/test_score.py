@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from spinect.diffusion.process import VE, VP, SubVP
+from spinect.diffusion.schedule import linear_levels
 from spinect.errors import ConfigError
 from spinect.methods.registry import build
 from spinect.methods.translate import translate
@@ -141,3 +142,15 @@ def test_options_reach_the_samplers():
 def test_what_does_not_fit_is_said(fields, message):
     with pytest.raises(ConfigError, match=message):
         build("diffusion", SCORE | fields)
+
+
+def test_loss_floors():
+    """Of the noise in data with the standard deviation 0.25, over all times."""
+
+    def floor(sigma):
+        return (STD**2 / (STD**2 + sigma**2)).mean().item()
+
+    found = [floor(process.sigma(process.times(100_001))) for process in
+             (VE(0.01, 50.0), VE(0.01, 348.0), VP(eps=0.0))]  # fmt: skip
+    assert found == pytest.approx([0.378009, 0.307876, 0.098782], abs=2e-5)
+    assert floor(linear_levels(1000)) == pytest.approx(0.098639, abs=1e-6)

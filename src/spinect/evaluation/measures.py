@@ -44,6 +44,7 @@ MEASURES: Final[dict[str, Measure]] = {
         Measure("mse_unit", "", "lower", 0, 1, "mean squared difference of images in [0, 1]"),
         Measure("histogram", "HU", "lower", 0, _INF, "Wasserstein-1 distance of the HU histograms"),
         Measure("spectrum", "dB", "lower", 0, _INF, "RMS difference of the radial power spectra"),
+        Measure("bone_dice", "", "higher", 0, 1, "Dice of the voxels above 200 HU"),
         Measure("oracle_floor", "HU", "neither", 0, _INF, "MAE of the best function of the tissue"),
         # Uncertainty of repeated samples
         Measure("spread", "HU", "neither", 0, _INF, "root of the mean variance over the samples"),

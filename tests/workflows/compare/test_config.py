@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from planted_compare import RAW, experiment
 
 from spinect.errors import ConfigError
 from spinect.training.config import parse_config
-from spinect.workflows.compare import load_experiment
+from spinect.workflows.compare import Plan, load_experiment
 from spinect.workflows.compare.training import find_preset, training_fields
 
+CONFIGS = Path(__file__).parents[3] / "configs"
 FLAT = {"name": "a", "preset": "flat"}
 
 
@@ -89,6 +91,27 @@ def test_a_row_sets_fields_of_its_preset(home):
                                            "set": {"trainer.lr": 0.25}}])  # fmt: skip
     assert training_fields(made, made.rows[-1], 0, home)["trainer"]["lr"] == 0.25
     assert training_fields(made, made.rows[1], 0, home)["trainer"]["lr"] == 0.5
+
+
+def test_what_inference_asks_is_checked_before_training(home):
+    """A field that the method lacks, and a value that it refuses."""
+    rows = [*RAW["rows"], {"name": "odd", "weights_of": "deep", "inference": {"eta": 1.0}}]
+    with pytest.raises(ConfigError, match="row odd, inference: eta: unknown field"):
+        Plan(experiment(rows=rows), home, home).told()
+    score = home.parent / "score.yaml"
+    fields = yaml.safe_load((CONFIGS / "fast" / "lyu2022" / "score_vp.yaml").read_text())
+    score.write_text(yaml.safe_dump(fields))
+    rows = [*RAW["rows"], {"name": "score", "preset": "score", "inference": {"mode": "sample"}}]
+    good = {"sampler": "pc", "snr": 0.075, "tweedie": True}
+    asked = {"name": "pc", "weights_of": "score", "inference": {"mode": "sample", **good}}
+    slices = {"patch": [96, 96]}
+    assert (
+        "pc: weights score"
+        in Plan(experiment(rows=[*rows, asked], slices=slices), home, home).told()[-2]
+    )
+    asked = {"name": "pc", "weights_of": "score", "inference": {"mode": "sample", "solver": "x"}}
+    with pytest.raises(ConfigError, match="row pc, inference: solver: input should be"):
+        Plan(experiment(rows=[*rows, asked], slices=slices), home, home).told()
 
 
 def test_presets_are_found_by_path_and_by_name(home, tmp_path):

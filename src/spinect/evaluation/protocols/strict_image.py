@@ -11,7 +11,9 @@ from spinect.errors import GeometryError
 from spinect.evaluation import distribution, image
 from spinect.evaluation.fidelity import region_vifp
 from spinect.evaluation.measures import Value
+from spinect.evaluation.overlap import dice
 from spinect.evaluation.protocols.pair import EMPTY, check_mask, check_pair, tidy
+from spinect.evaluation.regions import SOFT_HU
 from spinect.evaluation.similarity import Image, masked_mean, ms_ssim, similarity_maps
 from spinect.evaluation.surface import Mask
 from spinect.geometry import Volume
@@ -22,6 +24,7 @@ WHOLE: Final = ("patient", "valid")  # regions large enough for five scales
 _THIN: Final = "an axis has fewer than 6 voxels"
 _SMALL: Final = "five scales do not fit the image, or the region is lost at a coarse one"
 _BARE: Final = "sagittal slices below 41 pixels, or no information in the truth of the region"
+_NO_BONE: Final = "nothing lies above 200 HU"
 _POINT: Final = "the box of the region is a single voxel"
 
 
@@ -34,12 +37,12 @@ def strict_image(
 ) -> list[Value]:
     """Every image metric in every region of one case.
 
-    HU errors (mae, mse, bias, histogram, oracle_floor) and the spectrum take both volumes as they
-    are, unclipped; PSNR has the range 3024 HU. For the similarities, both are mapped to [0, 1] by
-    (HU + 1024) / 3024, clipped, and set to 0 outside the region "valid" if there is one, so that
-    nothing unknown enters a window. SSIM (3D, its window in voxels) and VIFp (sagittal slices, the
-    information of all slices added up) are averaged over the region; MS-SSIM exists for "patient"
-    and "valid" only.
+    HU errors (mae, mse, bias, histogram, oracle_floor), the spectrum and the Dice of what lies
+    above 200 HU (bone_dice) take both volumes as they are, unclipped; PSNR has the range 3024 HU.
+    For the similarities, both are mapped to [0, 1] by (HU + 1024) / 3024, clipped, and set to 0
+    outside the region "valid" if there is one, so that nothing unknown enters a window. SSIM (3D,
+    its window in voxels) and VIFp (sagittal slices, the information of all slices added up) are
+    averaged over the region; MS-SSIM and bone_dice exist for "patient" and "valid" only.
 
     Args:
         prediction, truth: CT volumes on one grid.
@@ -78,6 +81,7 @@ def _hu_errors(
     """The metrics in HU and dB of one region."""
     mask, valid = regions[region], regions.get("valid")
     names = ["mae", "mse", "bias", "psnr", "histogram", "spectrum"]
+    names += ["bone_dice"] if region in WHOLE else []
     names += [] if tissue is None else ["oracle_floor"]
     if not mask.any():
         return [Value(region, "", name, float("nan"), EMPTY) for name in names]
@@ -90,9 +94,14 @@ def _hu_errors(
         distribution.histogram(p, t),
         distribution.spectrum(prediction.data, truth.data, mask, truth.grid.spacing, valid),
     ]
+    if region in WHOLE:
+        found.append(dice(p > SOFT_HU[1], t > SOFT_HU[1]))
     if tissue is not None:
         found.append(image.oracle_floor(tissue.data[mask], t, np.ones(t.shape, bool)))
-    return [tidy(region, name, v, _POINT) for name, v in zip(names, found, strict=True)]
+    why = {"bone_dice": _NO_BONE}
+    return [
+        tidy(region, name, v, why.get(name, _POINT)) for name, v in zip(names, found, strict=True)
+    ]
 
 
 def _similarities(

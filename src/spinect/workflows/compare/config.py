@@ -107,15 +107,24 @@ class Inference(_Part, frozen=True, extra="forbid"):
     mode: Mode = "regress"
     steps: PositiveInt | None = None
     samples: PositiveInt = 10  # draws of mode mc
+    # Fields of the method's config that may differ from the trained ones:
     sampler: str | None = None
     eta: float | None = Field(default=None, ge=0, le=1)
     guidance: float | None = None
+    variance: str | None = None
+    predictor: str | None = None
+    corrector_steps: NonNegativeInt | None = None
+    snr: PositiveFloat | None = None
+    order: str | None = None
+    solver: str | None = None
+    rtol: PositiveFloat | None = None
+    atol: PositiveFloat | None = None
+    tweedie: bool | None = None
 
     @property
     def method_fields(self) -> dict[str, Any]:
-        """Fields of the method's config that differ from the trained ones."""
-        asked = {"sampler": self.sampler, "eta": self.eta, "guidance": self.guidance}
-        return {key: value for key, value in asked.items() if value is not None}
+        """Those fields of the method's config that are given."""
+        return self.model_dump(exclude={"mode", "steps", "samples"}, exclude_none=True)
 
 
 class Row(_Part, frozen=True, extra="forbid"):
@@ -177,6 +186,7 @@ class Experiment(_Part, frozen=True, extra="forbid"):
     trainer: dict[str, Any] = {}  # "trainer" of every preset
     judge: str | None = None  # segmenter bundle; None: the shipped segmenter is the only one
     mirror_average: bool = True  # of the shipped segmenter; without, it takes half the time
+    segment: bool = True  # the synthetic CTs, with the shipped segmenter
     rows: tuple[Row, ...] = Field(min_length=1)
     tables: tuple[TableName, ...] = TABLES
 

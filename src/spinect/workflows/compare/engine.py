@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -27,8 +27,11 @@ from spinect.workflows.planning import Case, Plan, plan
 from spinect.workflows.record import ModelRecord, Stopwatch
 from spinect.workflows.run import run_many
 
-_WITH_CT = ("ct", "vertebrae", "subregions", "iso", "table")
-_MASKS_ONLY = ("vertebrae", "subregions", "iso", "table")
+_OUTPUTS: Final = {
+    "embedded": ("ct", "vertebrae", "subregions", "iso", "table"),
+    "direct": ("vertebrae", "subregions", "iso", "table"),
+    "none": ("ct", "iso"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class Use:
     """How a bundle is used.
 
     Attributes:
-        segmenter: Bundle that segments the synthetic CTs; a bundle without a CT head segments the
-            MR by itself.
+        segmenter: Bundle that segments the synthetic CTs, None for no masks of them; a bundle
+            without a CT head segments the MR by itself.
         seed: Of the noise. threads: Of the networks.
         mirror_average: Whether the segmenter averages over the mirrored CT where its card says so.
     """
 
     inference: Inference
-    segmenter: str
+    segmenter: str | None
     seed: int
     threads: int
     mirror_average: bool = True
@@ -83,26 +86,31 @@ class RowEngine:
         torch.set_num_threads(use.threads)
         self.use = use
         self.bundle = variant(load_bundle(folder), use.inference.method_fields)
-        segmenter = load_bundle(use.segmenter)
-        self.segmenter = segmenter if use.mirror_average else unmirrored(segmenter)
+        segmenter = None if use.segmenter is None else load_bundle(use.segmenter)
+        if segmenter is not None and not use.mirror_average:
+            segmenter = unmirrored(segmenter)
         self._compute = Compute.choose()
         self.device = self._compute.device.type
         self.makes_ct = "ct" in self.bundle.method.heads
-        used = [self.bundle, *([self.segmenter] if self.makes_ct else [])]
+        self.segmenter = segmenter if self.makes_ct else None
+        used = [b for b in (self.bundle, self.segmenter) if b is not None]
         self.models = tuple(ModelRecord(name=b.card.name, sha256=b.card.sha256) for b in used)
 
     @property
     def options(self) -> RunOptions:
         """What a run of this row is."""
         asked = self.use.inference
+        segmenter = (
+            ("none" if self.segmenter is None else "embedded") if self.makes_ct else "direct"
+        )
         return RunOptions.checked(
             model=str(self.bundle.folder),
             mode=asked.mode,
             steps=asked.steps,
             samples=asked.samples,
             seed=self.use.seed,
-            segmenter="embedded" if self.makes_ct else "direct",
-            outputs=_WITH_CT if self.makes_ct else _MASKS_ONLY,
+            segmenter=segmenter,
+            outputs=_OUTPUTS[segmenter],
             resume=True,
         )
 
@@ -125,19 +133,22 @@ class RowEngine:
                 samples=options.samples,
                 seed=options.seed,
             )
-        with watch.stage("segment"):
-            found = segment_ct(made.ct, self.segmenter)
+        found = None
+        if self.segmenter is not None:
+            with watch.stage("segment"):
+                found = segment_ct(made.ct, self.segmenter)
         with watch.stage("native"):
             return _result(made, found, image)
 
 
-def _result(made: Translation | None, found: Segmentation, image: Volume) -> Result:
+def _result(made: Translation | None, found: Segmentation | None, image: Volume) -> Result:
     ct, std = (None, None) if made is None else to_native(made, image)
     said = () if made is None else made.warnings
-    return Result(
-        ct=ct,
-        ct_iso=None if made is None else made.ct,
-        std=std,
+    result = Result(ct=ct, ct_iso=None if made is None else made.ct, std=std, warnings=said)
+    if found is None:
+        return result
+    return replace(
+        result,
         vertebrae=resample(found.vertebrae, image.grid),
         vertebrae_iso=found.vertebrae,
         subregions=resample(found.subregions, image.grid),

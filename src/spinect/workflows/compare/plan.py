@@ -80,7 +80,8 @@ class Plan:
         for job in self.jobs():
             weights = job.weights
             if weights.preset is not None:
-                training.training_fields(self.experiment, weights, job.seed, self.home)
+                fields = training.training_fields(self.experiment, weights, job.seed, self.home)
+                training.check_inference(fields, job.row)
             source = weights.preset or weights.bundle
             lines.append(
                 f"{job.name}: weights {job.training} ({source}, seed {job.seed}, registration "

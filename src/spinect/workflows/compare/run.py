@@ -47,8 +47,11 @@ class Runner:
             )
             for job in self.jobs
             if job.weights.preset is not None
-        }  # all of them now: an unknown preset is told before anything runs
-        self.segmenter = verify(find_bundle(SEGMENTER))
+        }  # all of them now: what does not fit is told before anything runs
+        for job in self.jobs:
+            if job.training in self.fields:
+                training.check_inference(self.fields[job.training], job.row)
+        self.segmenter = verify(find_bundle(SEGMENTER)) if self.experiment.segment else None
         if self.judges and self.experiment.judge is not None:
             find_bundle(self.experiment.judge)
 
@@ -185,7 +188,8 @@ class Runner:
         scans = test_scans(dataset, self.experiment.contrast_of(row))
         whole = self.experiment
         mirrored = whole.mirror_average
-        use = Use(row.inference, SEGMENTER, whole.seed, whole.budget.threads, mirrored)
+        segmenter = SEGMENTER if whole.segment else None
+        use = Use(row.inference, segmenter, whole.seed, whole.budget.threads, mirrored)
         inputs = {"data": key, "bundle": sha256, "segmenter": self.segmenter,
                   "inference": row.inference.model_dump(mode="json", exclude_defaults=True),
                   "seed": use.seed,

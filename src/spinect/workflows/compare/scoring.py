@@ -96,7 +96,7 @@ def _notes(experiment: Experiment, judge: str | None) -> list[str]:
         f"Each training: {budget.minutes:g} {budget.clock} minutes, at least "
         f"{budget.least_updates:,} updates; the same pairs, split and patches."
     )
-    if not experiment.mirror_average:
+    if experiment.segment and not experiment.mirror_average:
         notes.append("The shipped segmenter sees each CT once, without the mirrored one.")
     if judge:
         notes.append(

@@ -119,7 +119,9 @@ def _asked(name: TableName, row: Row) -> Hashable:
     own = row.inference
     if name == "samplers":
         return own.sampler
-    return own.mode, own.steps, own.eta, own.guidance
+    fields = {key: value for key, value in own.method_fields.items() if key != "sampler"}
+    samples = own.samples if own.mode == "mc" else None
+    return own.mode, own.steps, samples, tuple(fields.items())
 
 
 def _alike(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[list[Row]]:

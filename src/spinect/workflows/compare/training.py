@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from spinect.card import find_bundle, read_card, verify
 from spinect.errors import ConfigError, SpinectWarning
+from spinect.methods.registry import config_model
 from spinect.training import RunConfig, export, train
 from spinect.training.config import parse_config
 from spinect.training.folder import RunFolder
-from spinect.training.parse import read_mapping, set_field
+from spinect.training.parse import parse, read_mapping, set_field
 from spinect.workflows.compare.config import Experiment, Row
 from spinect.workflows.compare.stages import Facts, Paused
 
@@ -62,6 +63,19 @@ def training_fields(experiment: Experiment, row: Row, seed: int, home: Path) -> 
     raw["seed"], raw["name"] = seed, f"{experiment.name}.{row.name}"
     parse_config(raw, f"row {row.name}")
     return raw
+
+
+def check_inference(fields: Mapping[str, Any], row: Row) -> None:
+    """Whether the method of a training config can be used as a row asks, before it is trained.
+
+    Raises:
+        ConfigError: It has no such field, or refuses its value.
+    """
+    if not row.inference.method_fields:
+        return
+    method = {key: value for key, value in fields["method"].items() if key != "name"}
+    asked = method | row.inference.method_fields
+    parse(config_model(fields["method"]["name"]), asked, f"row {row.name}, inference")
 
 
 def _set(raw: dict[str, Any], row: Row) -> None:
