@@ -255,6 +255,7 @@ def draw_mr(name: ContrastName, subject: Subject, rng: np.random.Generator) -> M
     water[T.COMPACT] = water[T.CORTEX]
     if name in ("T1w", "T2w", "STIR") and rng.random() < 0.1:  # slow or refocused flow
         water[[T.ARTERY, T.VEIN]] = rng.uniform(0.4, 1.0, 2)
+    calm = 0.3 if subject.part == "pelvis" else 1.0  # a full bladder shows every grain
     rim = rng.uniform(0, 0.6) if column == "gre" else rng.uniform(0.8, 1.5)
     return MrRecipe(
         name=name,
@@ -267,7 +268,7 @@ def draw_mr(name: ContrastName, subject: Subject, rng: np.random.Generator) -> M
         blotch=rng.uniform(0.02, 0.12),
         blotch_mm=rng.uniform(10, 25),
         texture=rng.uniform(0.03, 0.12),
-        grain=rng.uniform(0.02, 0.18),
+        grain=calm * rng.uniform(0.02, 0.18),
         grain_mm=rng.uniform(2.5, 8),
         disc_spread=rng.uniform(0.0, 0.5),
     )
