@@ -15,11 +15,13 @@ from spinect.io import write_table, write_volume
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = [
     *sorted((CONFIGS / "graf2023").glob("*.yaml")),
+    *(CONFIGS / "lyu2022" / f"{name}.yaml" for name in ("cnn", "gan", "ddpm", "score_ve")),
     CONFIGS / "modern" / "pix2pix_original_2d.yaml",
     CONFIGS / "modern" / "cut_original_2d.yaml",
 ]
 # Peak of two updates on two cores, GiB, measured; a machine with less leaves the row out, by name.
 PEAK = {
+    "cnn": 1.4,
     "cut_original_2d": 3.1,
     "cut_resnet_2d": 4.0,
     "cut_saunet_2d": 12.3,
@@ -27,10 +29,13 @@ PEAK = {
     "ddim_image_3d": 14.3,
     "ddim_noise_2d": 14.4,
     "ddim_noise_3d": 14.3,
+    "ddpm": 2.1,
+    "gan": 2.5,
     "pix2pix_3d": 7.9,
     "pix2pix_original_2d": 1.9,
     "pix2pix_saunet_2d": 4.4,
     "pix2pix_unet_2d": 9.9,
+    "score_ve": 2.1,
     "syndiff_2d": 8.6,
 }
 
