@@ -38,7 +38,7 @@ REGIONS: Final[dict[str, tuple[tuple[float, float], tuple[float, float]]]] = {
     "thoracic": ((8.0, 9.0), (18.0, 19.5)),
     "cervical": ((0.0, 0.5), (9.0, 10.5)),
     "whole": ((0.0, 0.5), (30.0, 30.6)),
-    "pelvis": ((23.7, 24.1), (25.0, 25.0)),  # it is PELVIS_MM high, wherever its feet end is
+    "pelvis": ((23.7, 24.1), (25.0, 25.0)),  # its height is fixed, see `pelvis`
 }
 # The vertebrae whose connecting line stands upright in the scanner.
 UPRIGHT: Final[dict[str, tuple[int, int]]] = {
@@ -48,9 +48,6 @@ UPRIGHT: Final[dict[str, tuple[int, int]]] = {
     "whole": (26, 5),
     "pelvis": (26, 19),
 }
-PELVIS_MM: Final = 210.0  # from head to feet: 84 slices of 2.5 mm, or 70 of 3 mm
-_PELVIS_AIR_MM: Final = 12.0  # around the body
-_PELVIS_STEP_MM: Final = 7.0  # its sides are whole pixels of 0.875 mm and whole millimetres
 Poses = Mapping[int, Float]
 GLOBAL: Final = 0  # key of the whole body's motion in a set of poses
 
@@ -134,15 +131,8 @@ def _make_pelvis(seed: int, shift: float) -> Anatomy:
     ranks = np.array(sorted((RANK[v], f[2, 3]) for v, f in frames.items()))
     first = float(rng.uniform(*REGIONS[PELVIS][0]))
     top = float(np.interp(first, ranks[:, 0], ranks[:, 1])) + shift
-    world = np.array(pelvis.frame)
-    k, s1 = pelvis.scale, world[:3, 3]
-    half, front, back = pelvis.form.reach(-260, 70)
-    air = _PELVIS_AIR_MM
-    size = np.array([2 * (half * k + air), (front + back) * k + 2 * air, PELVIS_MM])
-    size = np.ceil(size / _PELVIS_STEP_MM) * _PELVIS_STEP_MM
-    low = np.array([s1[0] - size[0] / 2, s1[1] - back * k - air, top - PELVIS_MM])
     bones = skeleton(build, frames, seed, pelvis)
-    return Anatomy(seed, PELVIS, build, frames, bones, subject, np.stack([low, low + size]), pelvis)
+    return Anatomy(seed, PELVIS, build, frames, bones, subject, pelvis.window(top), pelvis)
 
 
 def _centres(frames: Mapping[int, Float]) -> dict[int, tuple[float, float, float]]:

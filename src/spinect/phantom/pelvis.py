@@ -20,6 +20,9 @@ from spinect.phantom.subject import Build
 AGES: Final = (50.0, 85.0)  # years: who is treated for a tumour of the prostate
 _SIZE: Final = 1.025  # of a mean man, as in `subject`
 OPENING: Final = (0.74, 0.40, -0.541)  # where the socket looks: out, ahead, down; unit length
+HEIGHT_MM: Final = 210.0  # of the field of view: 84 slices of 2.5 mm, or 70 of 3 mm
+_AIR_MM: Final = 12.0  # around the body
+_STEP_MM: Final = 7.0  # width and depth are whole pixels of 0.875 mm and whole millimetres
 _WALL_MM: Final = 6.5  # of the socket
 
 # Crest from the posterior to the anterior superior iliac spine: right side, mm.
@@ -60,6 +63,15 @@ class Pelvis:
     def head_centre(self, side: int) -> Point:
         """Centre of a femoral head, pelvis coordinates; side 1 right, -1 left."""
         return side * self.head[0], self.head[1], self.head[2]
+
+    def window(self, top: float) -> Float:
+        """(2, 3) corners of the field of view below a height, neutral world, mm."""
+        k, origin = self.scale, np.array(self.frame)[:3, 3]
+        half, front, back = self.form.reach(-260, 70)
+        size = np.array([2 * half * k, (front + back) * k, HEIGHT_MM])
+        size[:2] = np.ceil((size[:2] + 2 * _AIR_MM) / _STEP_MM) * _STEP_MM
+        low = [origin[0] - size[0] / 2, origin[1] - back * k - _AIR_MM, top - HEIGHT_MM]
+        return np.stack([low, low + size])
 
     def at(self, side: int, *place: float) -> Point:
         """A landmark of the right side, scaled, on the side that is asked for."""
