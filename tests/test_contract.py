@@ -307,7 +307,7 @@ def bundle_of(method, name):
     settings = Preprocessing(
         tile=(1 if flat else size, size, size), raster="slices" if flat else "iso"
     )
-    recipes = {n: r for r, n in CHANNELS.items() if r != "hu"}
+    recipes = {n: r for r, n in CHANNELS.items() if not r.startswith("hu")}
     channels = recipes[method.in_channels]
     card = Card(name="contract", method=name, modes=method.modes, preprocessing=settings,
                 channels=channels)  # fmt: skip

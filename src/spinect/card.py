@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from spinect.errors import BundleError
 
@@ -27,9 +35,13 @@ TENSORS, CARD, README = "model.safetensors", "bundle.yaml", "README.md"
 SEARCH_VARIABLE = "SPINECT_MODELS"  # folders that hold bundles, separated as in PATH
 DType = Literal["float16", "bfloat16", "float32"]
 # What a network sees: "robust3" two robust scalings and the field of view, "max" [0, max] on
-# [-1, 1], "hu" a CT; "_ramps" adds the position in the volume along R, A, S, from 0 to 1, and
+# [-1, 1], "hu" the window of a CT that segmenters see, "hu_range" a CT on [-1, 1] from `hu_low` to
+# `hu_high`; "_ramps" adds the position in the volume along R, A, S, from 0 to 1, and
 # "_ramps_rip" along R, I, P: the axes of networks that were trained elsewhere.
-Channels = Literal["robust3", "hu", "max", "robust3_ramps", "max_ramps", "max_ramps_rip"]
+Channels = Literal[
+    "robust3", "hu", "hu_range", "max",
+    "robust3_ramps", "hu_range_ramps", "max_ramps", "max_ramps_rip",
+]  # fmt: skip
 # The grid that a network works on: cubes, or slices as they were measured. Its axes are R, A, S, or
 # S, R, A for slices that are axial.
 Raster = Literal["iso", "slices"]
@@ -42,8 +54,9 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     spacing_mm: float = Field(default=1.0, gt=0)  # isotropic, or in plane
     raster: Raster = "iso"  # "slices": the left-right voxel size of the scan is kept
     axes: Axes = "RAS"  # of the grid; 2D networks see slices across the first one
-    hu_low: float = -1024.0  # HU at -1
+    hu_low: float = -1024.0  # HU at -1 of a CT, made or seen
     hu_high: float = 2000.0  # HU at +1
+    neighbours: NonNegativeInt = 0  # slices on each side of its own that a 2D network sees
     tile: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 96, 96)  # voxels; 2D nets: 1 slice
     overlap: float = Field(default=0.25, ge=0, lt=1)  # share of the tile
     flip_average: bool = True  # mean with the left-right mirrored prediction
@@ -81,6 +94,9 @@ class Card(BaseModel, frozen=True, extra="forbid"):
     config: dict[str, Any] = {}  # its arguments, as registry.build takes them
     modes: tuple[Literal["regress", "sample", "mc"], ...] = ("regress",)
     inputs: Literal["mr", "ct"] = "mr"
+    # The image that it makes, if it makes one: ct, or the suffix of an MR, such as T2w, which has
+    # no absolute unit: 0 and 1000 are the 1st and 99th percentile of a scan.
+    makes: str = Field(default="ct", pattern=r"^[A-Za-z0-9]+$")
     channels: Channels = "robust3"  # recipe of the input channels
     preprocessing: Preprocessing = Preprocessing()
     training: TrainingFacts = TrainingFacts()
@@ -90,6 +106,17 @@ class Card(BaseModel, frozen=True, extra="forbid"):
     limits: tuple[str, ...] = ()
     dtype: DType = "float16"  # of the stored tensors
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")  # of model.safetensors
+
+    @property
+    def image_kind(self) -> Literal["mr", "ct"]:
+        """Kind of the volume that it makes."""
+        return "ct" if self.makes == "ct" else "mr"
+
+    @model_validator(mode="after")
+    def _makes_the_other_one(self) -> "Card":
+        if self.image_kind == "mr" and self.inputs != "ct":
+            raise ValueError(f"it makes an MR ({self.makes}) of inputs {self.inputs}: set ct")
+        return self
 
 
 def list_bundles() -> list[Card]:
@@ -171,12 +198,14 @@ def model_card(card: Card) -> str:
     p, t = card.preprocessing, card.training
     rows = {
         "method": f"`{card.method}`",
-        "input": f"{card.inputs} (channels `{card.channels}`)",
+        "input": f"{card.inputs} (channels `{card.channels}`{_slices(p.neighbours)})",
+        "output": _output(card),
         "modes": ", ".join(card.modes),
         "grid": f"{p.spacing_mm:g} mm {_RASTERS[p.raster]}, {p.axes}, "
         f"tile {' x '.join(map(str, p.tile))}, "
         f"overlap {p.overlap:.0%}, left-right average {'on' if p.flip_average else 'off'}",
-        "intensity": f"[{p.hu_low:g}, {p.hu_high:g}] HU on [-1, 1]",
+        "intensity": f"[{p.hu_low:g}, {p.hu_high:g}] HU on [-1, 1]"
+        + ("; of the MR 0 to 1500 of its own unit" if card.image_kind == "mr" else ""),
         "training": f"{t.steps} updates, {t.patches} patches, {t.hours:.1f} h, seed {t.seed}",
         "checkpoint": _checkpoint(t),
         "command": f"`{t.command}`" if t.command else "not recorded",
@@ -199,6 +228,21 @@ def model_card(card: Card) -> str:
     if card.citation:
         lines += ["", "## Citation", "", card.citation]
     return "\n".join(lines) + "\n"
+
+
+def _slices(neighbours: int) -> str:
+    """What a 2.5D network sees beside the slice itself."""
+    return f", of the slice and {neighbours} on each side" if neighbours else ""
+
+
+def _output(card: Card) -> str:
+    """What comes out, and in which unit."""
+    if card.image_kind == "mr":
+        return (
+            f"synthetic {card.makes} in relative intensity: 0 and 1000 are the 1st and 99th "
+            "percentile of a scan, no value has a meaning of its own"
+        )
+    return "synthetic CT in HU" if card.inputs == "mr" else "masks"
 
 
 def _checkpoint(training: TrainingFacts) -> str:

@@ -18,10 +18,13 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> estimate of the cl
 # (B, 1, *S), CT in [-1, 1] -> what a frozen network has of it, each (B, C, *S / stride)
 Features = Callable[[Tensor], Sequence[Tensor]]
 
-# Output channels of the networks by head. "ct" lies in [-1, 1] of the bundle's HU range; the
+# Output channels of the networks by head. "ct" is the image that a translator makes, in [-1, 1]:
+# a CT on the bundle's HU range, or an MR in relative intensity where the bundle's card says so. Its
+# name, which is older than that direction, stands in every card there is; code says IMAGE. The
 # masks are logits over anatomy.CLASSES; "centre" is the logit of a body-centre heatmap;
 # "offset" points to the centre of the voxel's own vertebral body, in units of 50 mm.
 HEADS: dict[str, int] = {"ct": 1, "classes": 10, "centre": 1, "offset": 3}
+IMAGE = "ct"
 OFFSET_MM = 50.0
 
 # How an MR was scaled, and mid grey in each of its own channels, which come first. "robust": the
@@ -49,11 +52,13 @@ def without_image(condition: Tensor, scale: Intensity) -> Tensor:
 class Batch:
     """What a method sees in one training step. Everything that is not known is None."""
 
-    condition: Tensor  # (B, C, *S), the network's input
+    # (B, C, *S), the network's input. Channel 0 is the image to be translated, of the slice itself
+    # where the channels of neighbouring slices follow.
+    condition: Tensor
     inside: Tensor  # (B, 1, *S), 1 where the loss counts (field of view, validity), else 0
-    target: Tensor | None = None  # (B, 1, *S), CT in [-1, 1]
-    # (B, 1, *S), 1 where an unpaired CT, of other patients than the MR, is known; None: the CT is
-    # the MR's own and `inside` counts. Unpaired batches know nothing but condition and target.
+    target: Tensor | None = None  # (B, 1, *S), the image to be made, CT or MR, in [-1, 1]
+    # (B, 1, *S), 1 where an unpaired target, of other patients than the condition, is known; None:
+    # both are of one patient and `inside` counts. Unpaired batches know condition and target only.
     target_inside: Tensor | None = None
     near_bone: Tensor | None = None  # (B, 1, *S), 1 within 10 mm of bone, else 0
     classes: Tensor | None = None  # (B, *S) uint8, anatomy.CLASSES or one of anatomy.CLASS_*
@@ -68,7 +73,7 @@ class Batch:
 
 
 class Method(Protocol):
-    """A way to turn MR into something: its networks, its losses, its prediction.
+    """A way to turn an image into another one, or into masks: networks, losses, prediction.
 
     Implementations are ``nn.Module``s registered in ``methods.registry``; nothing outside a
     method's own file knows its name.

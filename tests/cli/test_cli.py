@@ -69,7 +69,7 @@ def test_unknown_public_name():
 
 @pytest.mark.parametrize("command", [jobs.run, jobs.translate, jobs.segment])
 def test_defaults_are_those_of_the_library(command):
-    own = {"out", "mr", "ct", "list_file", "root", "shard", "json"}
+    own = {"context", "out", "mr", "ct", "list_file", "root", "shard", "json"}
     reference = RunOptions()
     for name, parameter in inspect.signature(command).parameters.items():
         if name in own or (name == "outputs" and command is not jobs.run):

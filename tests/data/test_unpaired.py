@@ -89,8 +89,8 @@ def test_an_unpaired_batch_knows_condition_and_target_alone(pools):
     stream = make_stream(phantom_config(pools))
     assert isinstance(stream, UnpairedBatches)
     assert len(stream) == 3
-    assert stream.mr.seed != stream.ct.seed  # or the same draws would always meet
-    batch, mr, ct = stream[1], stream.mr[1], stream.ct[1]
+    assert stream.shown.seed != stream.taught.seed  # or the same draws would always meet
+    batch, mr, ct = stream[1], stream.shown[1], stream.taught[1]
     wanted = {
         "condition": mr.condition,
         "inside": mr.inside,
@@ -153,9 +153,9 @@ def test_the_people_of_a_dataset_are_halved(dataset):
     still = {"rotate_deg": 0, "scale": 0, "elastic_mm": 0, "workers": 0}
     config = parse_config(config.model_dump() | {"data": data | still})
     stream = make_stream(config)
-    assert [case.name for case in stream.mr.cases] == ["sub-2_T2w", "sub-4_T2w"]
-    assert [case.name for case in stream.ct.cases] == ["sub-1_T2w", "sub-3_T2w"]
-    hu = stream.ct.options.hu_range.to_hu(torch.cat([stream[i].target for i in range(3)]))
+    assert [case.name for case in stream.shown.cases] == ["sub-2_T2w", "sub-4_T2w"]
+    assert [case.name for case in stream.taught.cases] == ["sub-1_T2w", "sub-3_T2w"]
+    hu = stream.taught.options.hu_range.to_hu(torch.cat([stream[i].target for i in range(3)]))
     bone = set(hu[hu > 50].round().int().tolist())
     assert bone
     assert bone <= {100, 300}

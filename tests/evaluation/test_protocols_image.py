@@ -271,3 +271,22 @@ def test_synthrad_clips_and_says_what_is_not_defined():
     (lost,) = (v for v in synthrad(prediction, truth, speck) if v.metric == "ms_ssim")
     assert math.isnan(lost.value)
     assert lost.note == "the mask is lost at a coarse scale"
+
+
+def test_an_mr_is_measured_in_its_own_range():
+    """Fifteen units off on a range of 1500 are 40 dB; no threshold in HU is put on them."""
+    _, truth, labels = case()
+    regions = regions_of(truth, labels)
+    rng = np.random.default_rng(0)
+    mr = truth.with_data(rng.uniform(0, 1400, truth.data.shape).astype(np.float32), "mr")
+    off = mr.with_data(mr.data + 15)
+    values = strict_image(off, mr, regions, limits=(0.0, 1500.0))
+    assert at(values, "valid", "mae") == pytest.approx(15, abs=1e-3)
+    assert at(values, "valid", "bias") == pytest.approx(15, abs=1e-3)
+    assert at(values, "valid", "psnr") == pytest.approx(40, abs=1e-3)
+    assert not any(value.metric == "bone_dice" for value in values)
+    assert at(strict_image(mr, mr, regions, limits=(0.0, 1500.0)), "valid", "ssim") == 1
+    with pytest.raises(ImageError, match="does not belong to volumes of kind mr"):
+        strict_image(off, mr, regions)
+    with pytest.raises(ImageError, match="prediction must be an MR, not a volume of kind ct"):
+        strict_image(truth, mr, regions, limits=(0.0, 1500.0))

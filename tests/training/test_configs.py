@@ -29,7 +29,7 @@ def test_config_builds_its_method(path):
     tile = config.export.preprocessing.tile[-method.ndim :]
     assert all(n % method.divisor == 0 for n in tile)
     assert set(config.export.modes) <= set(method.modes)
-    assert (config.export.inputs == "ct") == (config.data.task == "segment")
+    assert config.export.inputs == config.data.inputs
     assert config.export.command == f"spinect train configs/{path.relative_to(ROOT).as_posix()}"
     if "shipped" in path.parts:
         assert count_parameters(method) <= 7_800_000  # two bytes each, under 16 MB

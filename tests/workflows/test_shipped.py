@@ -224,3 +224,84 @@ def test_segment_in_python(tiny_bundle, vertebrae_bundle, tiny_pair):
         spinect.segment(tiny_pair.mr)
     with pytest.raises(ConfigError, match="'L9' is not a vertebra"):
         spinect.segment(translation, "direct", options=spinect.SegmentOptions(lowest="L9"))
+
+
+@pytest.fixture
+def ct_to_mr(tmp_path):
+    """A network that answers with the CT it is given: air is 0, 2000 HU are 1500."""
+    config = {"ndim": 3, "in_channels": 1, "bins": 2, "low": -1, "high": 1}
+    method = build("lookup", config)
+    with torch.no_grad():
+        method.network.knots.copy_(torch.tensor([-0.1, 0.1]))  # a tenth: knots move ten times
+    card = Card(
+        name="ct2t2w", method="lookup", config=config, inputs="ct", makes="T2w",
+        channels="hu_range", preprocessing=Preprocessing(tile=(32, 32, 32), flip_average=False),
+    )  # fmt: skip
+    save_bundle(tmp_path / "ct2t2w", method, card, dtype="float32")
+    return tmp_path / "ct2t2w"
+
+
+@pytest.fixture
+def ct_file(tiny_pair, tmp_path):
+    return write_volume(tiny_pair.ct, tmp_path / "sub-1_ct.nii.gz")
+
+
+def test_a_ct_becomes_an_mr(ct_to_mr, ct_file, tiny_pair, tmp_path):
+    """Named by the MR's suffix, on the CT's grid, and nothing speaks of HU."""
+    out = tmp_path / "out"
+    done = cli("run", ct_file, "-o", out, "--model", ct_to_mr, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in out.iterdir()) == [
+        "sub-1_ct.html",
+        "sub-1_ct_desc-synth_T2w.nii.gz",
+        "sub-1_ct_preview.png",
+        "sub-1_ct_run.json",
+        "sub-1_ct_space-iso_desc-synth_T2w.nii.gz",
+    ]
+    made = nib.load(out / "sub-1_ct_desc-synth_T2w.nii.gz")
+    assert made.get_data_dtype() == np.float32
+    np.testing.assert_allclose(made.affine, tiny_pair.ct.affine, atol=1e-5)
+    wanted = (tiny_pair.ct.data + 1024) / 3024 * 1500
+    np.testing.assert_allclose(made.get_fdata(), wanted, atol=0.1)
+    record = read_record(out / "sub-1_ct_run.json")
+    assert "relative intensity" in record.disclaimer
+    assert (record.options["kind"], record.options["makes"]) == ("ct", "T2w")
+    page = (out / "sub-1_ct.html").read_text()
+    text = page[page.index("<main>") :]
+    assert "synthetic MR" in text
+    assert "HU" not in "".join(line for line in text.splitlines() if "base64" not in line)
+    again = cli("run", ct_file, "-o", out, "--model", ct_to_mr, "--device", "cpu", "--resume")
+    assert again.exit_code == 0
+    assert "kept" in again.output
+
+
+@pytest.mark.usefixtures("vertebrae_bundle")
+def test_masks_of_the_ct_where_they_are_asked_for(ct_to_mr, ct_file, tmp_path):
+    """The segmenter sees the CT itself, never the MR that is made of it."""
+    out = tmp_path / "out"
+    arguments = ["run", ct_file, "-o", out, "--model", ct_to_mr, "--device", "cpu"]
+    asked = [*arguments, "--segmenter", "embedded", "--outputs", "ct,vertebrae"]
+    done = cli(*asked)
+    assert done.exit_code == 0, done.output
+    masks = nib.load(out / "sub-1_ct_desc-vertebrae_dseg.nii.gz").get_fdata()
+    only = ["segment", ct_file, "-o", tmp_path / "seg", "--device", "cpu"]
+    plain = cli(*only, "--outputs", "vertebrae")
+    assert plain.exit_code == 0, plain.output
+    true = nib.load(tmp_path / "seg" / "sub-1_ct_desc-vertebrae_dseg.nii.gz").get_fdata()
+    np.testing.assert_array_equal(masks, true)
+    done = cli(*arguments, "--segmenter", "direct")
+    assert done.exit_code == 1
+    assert "its segmenter is none, or embedded" in " ".join(done.output.split())
+
+
+def test_each_model_takes_its_own_image(ct_to_mr, tiny_bundle, ct_file, mr_file, tmp_path):
+    done = cli("run", mr_file, "-o", tmp_path / "a", "--model", ct_to_mr, "--device", "cpu")
+    assert done.exit_code == 1
+    assert "or give a CT if it is an MR" in " ".join(done.output.split())
+    done = cli("translate", ct_file, "-o", tmp_path / "b", "--model", tiny_bundle)
+    assert done.exit_code == 1
+    assert not list((tmp_path / "b").glob("*.nii.gz"))
+    with pytest.raises(BundleError, match="makes T2w of an image of kind ct, these options ask"):
+        load_engine(RunOptions(model=str(ct_to_mr)))
+    with pytest.raises(BundleError, match="makes ct of an image of kind mr"):
+        load_engine(RunOptions(model=str(tiny_bundle), kind="ct", makes="T2w", segmenter="none"))

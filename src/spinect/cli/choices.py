@@ -115,7 +115,8 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise.", rich_help_p
 Segmenter = Annotated[
     str,
     typer.Option(
-        help='embedded, direct, none or command:"PROGRAM {input} {output}".',
+        help='embedded, direct, none or command:"PROGRAM {input} {output}"; where an MR is made of '
+        "a CT, nothing is segmented unless embedded is written.",
         rich_help_panel=_MASKS,
     ),
 ]

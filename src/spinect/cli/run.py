@@ -11,6 +11,7 @@ from spinect.cli.guard import guarded, print_json
 
 @guarded
 def run(
+    context: typer.Context,
     out: c.Out,
     mr: c.Inputs = None,
     list_file: c.ListFile = None,
@@ -39,14 +40,20 @@ def run(
 ) -> None:
     """Synthetic CT, vertebra masks and a report for each MR.
 
+    A model that makes an MR takes CTs instead, and segments them if it is told to.
+
     Exit codes: 0 done, 1 an error, 2 wrong usage, 3 some of several cases failed,
     130 interrupted.
     """
+    direction = _direction(model)
+    source = context.get_parameter_source("segmenter")
+    if direction and source is not None and source.name == "DEFAULT":
+        segmenter = "none"  # nobody asked for masks of the CT
     asked = dict(
-        model=model, mode=mode, samples=samples, steps=steps, seed=seed, segmenter=segmenter,
-        scheme=scheme, lowest=lowest, highest=highest, sacrum=sacrum, volume=volume,
-        device=device, precision=precision, resume=resume, overwrite=overwrite,
-        timeout=timeout, force=force,
+        model=model, mode=mode, samples=samples, steps=steps, seed=seed, scheme=scheme,
+        segmenter=segmenter, lowest=lowest, highest=highest, sacrum=sacrum,
+        volume=volume, device=device, precision=precision, resume=resume, overwrite=overwrite,
+        timeout=timeout, force=force, **direction,
     )  # fmt: skip
     _go(mr, out, asked, outputs, max_memory, (list_file, root, shard), json)
 
@@ -74,9 +81,10 @@ def translate(
     timeout: c.Timeout = None,
     json: c.Json = False,
 ) -> None:
-    """Synthetic CT only, without masks."""
+    """Synthetic CT only, without masks; or the synthetic MR of a CT, with a model for that."""
     asked = dict(
         model=model, mode=mode, samples=samples, steps=steps, seed=seed, segmenter="none",
+        **_direction(model),
         volume=volume, device=device, precision=precision, resume=resume, overwrite=overwrite,
         timeout=timeout, force=force,
     )  # fmt: skip
@@ -113,6 +121,14 @@ def segment(
         overwrite=overwrite, timeout=timeout, force=force,
     )  # fmt: skip
     _go(ct, out, asked, outputs, max_memory, (list_file, root, shard), json)
+
+
+def _direction(model: str) -> dict[str, str]:
+    """Options of a model that makes an MR of a CT; none of any other."""
+    from spinect.card import find_bundle, read_card
+
+    card = read_card(find_bundle(model))
+    return {"kind": "ct", "makes": card.makes} if card.image_kind == "mr" else {}
 
 
 def _go(

@@ -30,7 +30,8 @@ from torch.utils.data import Dataset
 
 from spinect.data.appearance import in_range, jitter, ramps
 from spinect.data.elastic import draw_lattice, is_deformed
-from spinect.data.intensity import ct_channels
+from spinect.data.intensity import ct_channels, unit_of_robust
+from spinect.data.neighbours import middle_of
 from spinect.data.options import DatasetOptions
 from spinect.data.prepared import Case, Working, build_case, prepare_series
 from spinect.data.reading import Read, read_mask, read_patch
@@ -120,7 +121,7 @@ class DatasetPatches(Dataset[Batch]):
             warp = self._warp(case, rng)
             if o.min_pixels == 0:
                 break
-            mask = read_mask(case, warp, self._reach)
+            mask = read_mask(case, warp, self._reach)[o.neighbours]
             if int((mask > 0).sum()) >= o.min_pixels:
                 break
             if o.whole_slices:
@@ -134,7 +135,12 @@ class DatasetPatches(Dataset[Batch]):
         batch = self._batch(case, warp, seen, rng)
         if not self._masked:
             batch = replace(batch, classes=None, centre=None, offset=None)
-        return _cropped(batch, self._crop(warp.patch, rng)) if o.whole_slices else batch
+        if o.neighbours:
+            batch = middle_of(batch, o.neighbours, *_held(warp, case.shape[0]))
+        if not o.whole_slices:
+            return batch
+        _, second, third = warp.patch
+        return _cropped(batch, self._crop((1, second, third), rng))
 
     @property
     def _reach(self) -> int:
@@ -150,6 +156,8 @@ class DatasetPatches(Dataset[Batch]):
             warp = draw_warp(_near_bone(case, rng), o.patch, spread, axis, rng)
         else:
             warp = _straight(*self._region(case, rng), axis)
+        if o.neighbours:
+            warp = warp.thickened(o.neighbours)
         copy = int(rng.integers(o.copies)) if o.augmented else o.copies - 1
         if not is_deformed(copy, o.copies):
             return warp
@@ -184,14 +192,22 @@ class DatasetPatches(Dataset[Batch]):
         hu = seen.scene.hu
         assert hu is not None  # every case has a CT
         translate = o.task == "translate"
-        condition = self._mr(seen, rng) if translate else ct_channels(hu[None, None])[0]
+        unit = o.hu_range.to_unit(hu)[None]
+        target = unit if translate else None
+        if not translate:
+            condition = ct_channels(hu[None, None])[0]
+        elif o.direction == "mr_to_ct":
+            condition = self._mr(seen, rng)
+        else:
+            mr = in_range(seen.image, o.intensity)[:1] * seen.inside
+            condition, target = unit, unit_of_robust(mr)
         if o.ramps:
             condition = torch.cat([condition, ramps(warp.places(), case.shape, o.patch)])
         inside = seen.inside * goal.known if translate else seen.known
         return Batch(
             condition=condition[None],
             inside=inside[None],
-            target=o.hu_range.to_unit(hu)[None, None] if translate else None,
+            target=None if target is None else target[None],
             near_bone=goal.near_bone[None] if translate else None,
             classes=goal.classes[None],
             centre=goal.centre[None],
@@ -254,6 +270,14 @@ def _near_bone(case: Case, rng: np.random.Generator) -> np.ndarray:
         reach = np.rint(_JITTER_MM / np.array(case.spacing)).astype(int)
         return np.asarray(bone[rng.integers(len(bone))] + rng.integers(-reach, reach + 1))
     return rng.integers(0, case.shape)
+
+
+def _held(warp: Warp, slices: int) -> tuple[int, int]:
+    """First and last slice of a slab whose middle lies in a scan; its own one where none does."""
+    own = (warp.patch[0] - 1) // 2
+    at = warp.centre[0] + warp.matrix[0, 0] * (np.arange(warp.patch[0]) - own)
+    held = np.flatnonzero((at >= -0.5) & (at < slices - 0.5))
+    return (int(held[0]), int(held[-1])) if held.size else (own, own)
 
 
 def _straight(start: Sequence[int], shape: Triple, mirror: int | None) -> Warp:

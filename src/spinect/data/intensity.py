@@ -18,6 +18,9 @@ _LOCAL_FLOOR = 0.15  # of the median, added to the local mean
 _SAMPLES = 100_000  # voxels, about, that percentiles are taken of
 ROBUST_MAX = 1.5
 LOCAL_MAX = 4.0
+MR_UNIT = 1000.0  # relative intensity of the 99th percentile; the 1st is 0
+MR_RANGE = (0.0, ROBUST_MAX * MR_UNIT)  # relative intensity that [-1, 1] stands for
+RELATIVE = "relative intensity"  # the unit of a synthetic MR, in tables and logs
 CT_WINDOW = (-250.0, 1250.0)  # HU that a segmenter sees; below is 0, like padding
 CT_UNIT = 500.0  # HU per 1
 
@@ -131,6 +134,26 @@ def mr_channels(mr: Tensor, inside: Tensor, spacing_mm: float | Sequence[float] 
         channels[1] = scaled.div(mean.add_(floor)).clamp_(max=LOCAL_MAX)
         channels[0] = scaled.clamp_(max=ROBUST_MAX)
     return out
+
+
+def unit_of_robust(channel: Tensor) -> Tensor:
+    """Channel 0 of `mr_channels`, [0, 1.5] -> [-1, 1]; any shape. Outside the field of view: -1."""
+    return channel * (2 / ROBUST_MAX) - 1
+
+
+def relative_of_robust(channel: Tensor) -> Tensor:
+    """Channel 0 of `mr_channels` -> relative intensity; any shape."""
+    return channel * MR_UNIT
+
+
+def relative_of_unit(unit: Tensor) -> Tensor:
+    """[-1, 1] -> relative intensity 0 to 1500; any shape.
+
+    A synthetic MR has no absolute unit: 0 stands for the 1st percentile of a scan's field of view
+    and 1000 for its 99th, as they were when the network's scans were scaled for training. With
+    `unit_of_robust` before it, this is `relative_of_robust`.
+    """
+    return (unit + 1) * (MR_RANGE[1] / 2)
 
 
 def local_mean(image: Tensor, inside: Tensor, spacing_mm: float | Sequence[float] = 1.0) -> Tensor:

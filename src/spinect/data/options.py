@@ -7,7 +7,7 @@ from spinect.card import Axes, Raster
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
 from spinect.data.series import Pose
-from spinect.data.stream import Task, Triple
+from spinect.data.stream import Direction, Task, Triple
 from spinect.data.warp import Border
 from spinect.errors import ConfigError
 from spinect.io.participants import SPLITS
@@ -24,7 +24,9 @@ class DatasetOptions:
         contrast: Suffix of the MR. split: Value of the column in participants.tsv.
         pose: "registered" reads derivatives/registered, "truth" derivatives/truth, "auto" the
             registered one where it is there.
-        task: "translate" gives MR channels and the CT; "segment" gives CT channels.
+        task: "translate" gives one image and shows the other; "segment" gives CT channels.
+        direction: "mr_to_ct" shows the MR and teaches the CT, "ct_to_mr" the other way round.
+        neighbours: Slices to each side whose channels are shown beside a slice's own.
         patch: Voxels along R, A, S; 1 along R means sagittal slices. With axial slices along
             S, R, A.
         plane: Of slices.
@@ -46,7 +48,7 @@ class DatasetOptions:
         ramps: Three further channels, the position in the whole volume.
         augment: Whether copies, turns, mirrors, jitter and dropout are on and crops are random;
             "auto": not in the splits validation and test.
-        hu_range: What [-1, 1] of the target stands for.
+        hu_range: What [-1, 1] of the CT stands for, where it is taught or shows an MR's anatomy.
         cache: Keep the series on their working grid in the dataset folder.
     Raises:
         ConfigError: Options that contradict each other.
@@ -56,6 +58,8 @@ class DatasetOptions:
     split: str = "train"
     pose: Pose = "auto"
     task: Task = "translate"
+    direction: Direction = "mr_to_ct"
+    neighbours: int = 0
     patch: Triple = (96, 96, 96)
     plane: Plane = "sagittal"
     scans: int = 1
@@ -104,10 +108,37 @@ class DatasetOptions:
             )
         if self.ramps and self.task == "segment":
             raise ConfigError("ramps go with task translate: a segmenter sees the CT alone")
+        if self.neighbours and not flat:
+            raise ConfigError(
+                f"neighbours {self.neighbours} are slices beside a slice, the patch is "
+                f"{_text(self.patch)}: set neighbours to 0, or take a patch of two numbers"
+            )
+        if self.neighbours and self.dropout > 0:
+            raise ConfigError(
+                f"dropout {self.dropout:g} is for guidance, which knows one slice alone, not "
+                f"{self.neighbours} neighbours: set dropout or neighbours to 0"
+            )
+        if self.direction == "ct_to_mr":
+            self._refuse_of_mr()
         if sum(self.mirrored) > 1:
             raise ConfigError(
                 f"one axis at most is mirrored: the shares {_text(self.mirrored)} along "
                 f"{', '.join(self.axes)} exceed 1"
+            )
+
+    def _refuse_of_mr(self) -> None:
+        """What belongs to an MR that goes in."""
+        if self.task == "segment":
+            raise ConfigError("direction ct_to_mr makes an MR, task segment masks: leave one out")
+        if self.intensity != "robust":
+            raise ConfigError(
+                f"direction ct_to_mr teaches an MR in relative intensity, which is the scaling "
+                f"robust, not {self.intensity}: set intensity to robust"
+            )
+        if max(self.jitter, self.dropout) > 0:
+            raise ConfigError(
+                f"jitter {self.jitter:g} and dropout {self.dropout:g} change the MR that goes in, "
+                "and with direction ct_to_mr the CT goes in: set both to 0"
             )
 
     @property

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +14,27 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spinect.data.augment import Scene, draw_field_of_view, view
-from spinect.data.intensity import HuRange, ct_channels, inside_field_of_view, mr_channels
+from spinect.data.intensity import (
+    HuRange,
+    ct_channels,
+    inside_field_of_view,
+    mr_channels,
+    unit_of_robust,
+)
+from spinect.data.neighbours import middle_of
 from spinect.data.targets import targets
 from spinect.data.unpaired import Half, half_of
 from spinect.errors import ConfigError
 from spinect.phantom.anatomy import PELVIS
-from spinect.phantom.contrast import ct_hu, ct_scan, draw_ct, draw_mr, draw_name, mr_signal
+from spinect.phantom.contrast import (
+    ContrastName,
+    ct_hu,
+    ct_scan,
+    draw_ct,
+    draw_mr,
+    draw_name,
+    mr_signal,
+)
 from spinect.phantom.fields import blur
 from spinect.phantom.maps import TissueMap
 from spinect.phantom.scanner import acquire, back_skin, draw_scan
@@ -27,10 +42,26 @@ from spinect.phantom.series import axial
 from spinect.protocols import Batch
 
 Task = Literal["translate", "segment"]
+Direction = Literal["mr_to_ct", "ct_to_mr"]
 Triple = tuple[int, int, int]
 FIRST_TEST_SEED = 1_000_000  # subjects from here on are for testing and validation
 _ON_BONE = 0.8  # share of patches that are centred on labelled bone
 _CT_MARGIN = 3  # voxels around a patch that its CT is computed with
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a network is shown of a scan, and what it learns to make.
+
+    Attributes:
+        direction: "ct_to_mr" shows the CT as a scanner reads it and teaches the MR.
+        contrast: Of the MR; None draws one for each scan, which an MR to be made cannot have.
+        neighbours: Slices to each side of a patch of one slice whose channels are shown, too.
+    """
+
+    direction: Direction = "mr_to_ct"
+    contrast: ContrastName | None = None
+    neighbours: int = 0
 
 
 class PatchStream(Dataset[Batch]):
@@ -49,6 +80,7 @@ class PatchStream(Dataset[Batch]):
         length: Number of items.
         hu_range: What [-1, 1] of the target stands for.
         half: Of the people in the pools, for unpaired data; None: all of them.
+        shown: Direction, contrast and neighbours.
     Raises:
         ConfigError: A pool without maps, a map whose seed is not a training seed, or one person
             who is to be halved.
@@ -65,6 +97,7 @@ class PatchStream(Dataset[Batch]):
         hu_range: HuRange | None = None,
         scans: int = 1,
         half: Half | None = None,
+        shown: Shown | None = None,
     ) -> None:
         self.pools = [training_maps(Path(folder)) for folder in pools]
         weights = np.array(list(pools.values()), np.float64)
@@ -76,7 +109,7 @@ class PatchStream(Dataset[Batch]):
         self.weights = weights / weights.sum()
         self.seed, self.patch, self.patches_per_scan = seed, patch, patches_per_scan
         self.task, self.length, self.scans = task, length, scans
-        self.hu_range = hu_range or HuRange()
+        self.hu_range, self.shown = hu_range or HuRange(), shown or Shown()
 
     def __len__(self) -> int:
         return self.length
@@ -94,10 +127,30 @@ class PatchStream(Dataset[Batch]):
         tissue_map = TissueMap.load(pool[rng.integers(len(pool))])
         scene = view(tissue_map, draw_field_of_view(tissue_map, rng))
         starts = draw_patches(scene, self.patch, self.patches_per_scan, rng)
+        reach, axis = self.shown.neighbours, self._across
+        slabs = [_moved(start, axis, -reach) for start in starts]
         if self.task == "translate":
-            condition, inside = simulate_mr(scene, rng, generator)
-            return [self._translate(scene, condition, inside, s, rng, generator) for s in starts]
-        return [self._segment(scene, s, rng, generator) for s in starts]
+            mr = simulate_mr(scene, rng, generator, self.shown.contrast)
+            made = [self._translate(scene, *mr, s, rng, generator) for s in slabs]
+        else:
+            made = [self._segment(scene, s, rng, generator) for s in slabs]
+        if reach == 0:
+            return made
+        last = scene.shape[axis] - 1
+        return [
+            middle_of(one, reach, -start[axis], last - start[axis], axis)
+            for one, start in zip(made, slabs, strict=True)
+        ]
+
+    @property
+    def _across(self) -> int:
+        """The axis that slices are one voxel thick along; 0 where patches have three axes."""
+        return self.patch.index(1) if 1 in self.patch else 0
+
+    @property
+    def _slab(self) -> Triple:
+        """Voxels of a patch with the neighbours of its slice."""
+        return _moved(self.patch, self._across, 2 * self.shown.neighbours)
 
     def _translate(
         self,
@@ -108,32 +161,42 @@ class PatchStream(Dataset[Batch]):
         rng: np.random.Generator,
         generator: torch.Generator,
     ) -> Batch:
-        part, box = _part(scene, start, self.patch)
+        slab = self._slab
+        part, box = _part(scene, start, slab)
         goal = targets(part)
         hu = simulate_ct(scene, box, rng, generator)
         valid = inside[box][None] * goal.known
+        mr = condition[(slice(None), *box)]
+        if self.shown.direction == "mr_to_ct":
+            seen = pad(mr, start, slab)
+            made = pad(self.hu_range.to_unit(hu)[None], start, slab, -1.0)
+        else:
+            read = ct_scan(hu[None], rng, generator) if scene.hu is None else hu[None]
+            seen = pad(self.hu_range.to_unit(read), start, slab, -1.0)
+            made = pad(unit_of_robust(mr[:1]), start, slab, -1.0)
         return Batch(
-            condition=pad(condition[(slice(None), *box)], start, self.patch)[None],
-            inside=pad(valid, start, self.patch)[None],
-            target=pad(self.hu_range.to_unit(hu)[None], start, self.patch, -1.0)[None],
-            near_bone=pad(goal.near_bone, start, self.patch)[None],
-            classes=pad(goal.classes, start, self.patch)[None],
-            centre=pad(goal.centre, start, self.patch)[None],
-            offset=pad(goal.offset, start, self.patch, torch.nan)[None],
+            condition=seen[None],
+            inside=pad(valid, start, slab)[None],
+            target=made[None],
+            near_bone=pad(goal.near_bone, start, slab)[None],
+            classes=pad(goal.classes, start, slab)[None],
+            centre=pad(goal.centre, start, slab)[None],
+            offset=pad(goal.offset, start, slab, torch.nan)[None],
         )
 
     def _segment(
         self, scene: Scene, start: Triple, rng: np.random.Generator, generator: torch.Generator
     ) -> Batch:
-        part, box = _part(scene, start, self.patch)
+        slab = self._slab
+        part, box = _part(scene, start, slab)
         goal = targets(part)
         hu = degrade_ct(simulate_ct(scene, box, rng, generator), rng, generator)
         return Batch(
-            condition=pad(ct_channels(hu[None]), start, self.patch)[None],
-            inside=pad(goal.known, start, self.patch)[None],
-            classes=pad(goal.classes, start, self.patch)[None],
-            centre=pad(goal.centre, start, self.patch)[None],
-            offset=pad(goal.offset, start, self.patch, torch.nan)[None],
+            condition=pad(ct_channels(hu[None]), start, slab)[None],
+            inside=pad(goal.known, start, slab)[None],
+            classes=pad(goal.classes, start, slab)[None],
+            centre=pad(goal.centre, start, slab)[None],
+            offset=pad(goal.offset, start, slab, torch.nan)[None],
         )
 
 
@@ -190,21 +253,29 @@ def draw_patches(scene: Scene, patch: Triple, count: int, rng: np.random.Generat
 
 
 def simulate_mr(
-    scene: Scene, rng: np.random.Generator, generator: torch.Generator
+    scene: Scene,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    contrast: ContrastName | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One scan of a random contrast, normalised over its own field of view.
+    """One scan, normalised over its own field of view; of a random contrast where none is named.
 
     Returns:
         Channels (3, *S) as a translator sees them, and `inside` (*S).
     """
-    mr = scan_mr(scene, rng, generator)[None, None]
+    mr = scan_mr(scene, rng, generator, contrast)[None, None]
     inside = inside_field_of_view(mr)
     return mr_channels(mr, inside)[0], inside[0, 0]
 
 
-def scan_mr(scene: Scene, rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-    """One scan (*S) of a random contrast on the scene's grid, stored units 0-1."""
-    name = draw_name(rng)
+def scan_mr(
+    scene: Scene,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    contrast: ContrastName | None = None,
+) -> Tensor:
+    """One scan (*S) on the scene's grid, stored units 0-1; arguments as for `simulate_mr`."""
+    name = contrast or draw_name(rng)
     recipe = draw_mr(name, scene.subject, rng)
     water, fat = mr_signal(
         scene.tissue[None],
@@ -256,6 +327,12 @@ def degrade_ct(hu: Tensor, rng: np.random.Generator, generator: torch.Generator)
     if rng.random() < 0.5:
         hu = hu * rng.uniform(0.85, 1.15) + rng.uniform(-40, 40)
     return hu
+
+
+def _moved(values: Triple, axis: int, by: int) -> Triple:
+    """The same numbers, but for one of them."""
+    first, second, third = (n + by * (i == axis) for i, n in enumerate(values))
+    return first, second, third
 
 
 def _part(scene: Scene, start: Triple, patch: Triple) -> tuple[Scene, tuple[slice, ...]]:

@@ -1,4 +1,4 @@
-"""Unpaired batches: the MR of some patients and the CT of others.
+"""Unpaired batches: the MR of some patients and the CT of others, in either direction.
 
 Patients are split into two halves for good: those of one half are seen by MR alone, those of the
 other by CT alone. Two independent draws from all patients would now and then meet in one patient,
@@ -47,22 +47,25 @@ def half_of(groups: Iterable[Iterable[str]], half: Half) -> frozenset[str]:
 
 
 class UnpairedBatches(Dataset[Batch]):
-    """The MR of one stream's items beside the CT of another's, and nothing else that they know.
+    """What one stream's items show beside what another's teach, and nothing else that they know.
 
     Args:
-        mr: Paired items that condition and inside are taken from.
-        ct: Paired items of other patients, drawn with a seed of their own, as many and of the same
-            shapes; target and target_inside (their inside) are taken from them.
+        shown: Paired items that condition and inside are taken from.
+        taught: Paired items of other patients, drawn with a seed of their own, as many and of the
+            same shapes; target and target_inside (their inside) are taken from them.
     """
 
-    def __init__(self, mr: "Dataset[Batch]", ct: "Dataset[Batch]") -> None:
-        self.mr, self.ct = mr, ct
+    def __init__(self, shown: "Dataset[Batch]", taught: "Dataset[Batch]") -> None:
+        self.shown, self.taught = shown, taught
 
     def __len__(self) -> int:
-        return len(self.mr)  # type: ignore[arg-type]
+        return len(self.shown)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Batch:
-        mr, ct = self.mr[index], self.ct[index]
+        shown, taught = self.shown[index], self.taught[index]
         return Batch(
-            condition=mr.condition, inside=mr.inside, target=ct.target, target_inside=ct.inside
+            condition=shown.condition,
+            inside=shown.inside,
+            target=taught.target,
+            target_inside=taught.inside,
         )

@@ -70,6 +70,10 @@ class Warp:
             for i, n in enumerate(self.patch)
         )
 
+    def thickened(self, reach: int) -> "Warp":
+        """A slab of `reach` more voxels on both sides of a patch of one, bent as that is."""
+        return replace(self, bend=self.bend.expand(-1, 1 + 2 * reach, -1, -1))
+
     def bent(self, lattice: Lattice) -> "Warp":
         """The same patch of a deformed copy; only of a warp that neither turns nor zooms.
 

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from spinect.data.neighbours import beside, slices_of
 from spinect.data.tiles import Box
 from spinect.errors import BundleError, ConfigError
 from spinect.nets.unet import channels_last
@@ -69,6 +70,7 @@ class TileNetwork:
         condition: (C, *padded) float32 on the host.
         compute: Device and precision.
         flip: Average `regress` with the left-right mirrored prediction.
+        neighbours: Slices on each side of a tile of one slice whose channels it sees, too.
         calls: Tiles that went through the network so far, mirrored ones included.
     """
 
@@ -76,6 +78,7 @@ class TileNetwork:
     condition: Tensor
     compute: Compute
     flip: bool = False
+    neighbours: int = 0
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ class TileNetwork:
 
     def regress(self, boxes: Sequence[Box]) -> Tensor:
         """One call per tile: -> (tiles, channels of all heads, *tile) float32."""
-        condition = self._tiles(self.condition, boxes)
+        condition = self._seen(boxes)
         out = self._run(condition)
         if self.flip:
             mirrored = self._run(condition.flip(2)).flip(2)
@@ -95,9 +98,19 @@ class TileNetwork:
         return out
 
     def denoise(self, x: Tensor, sigma: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """Clean CT of tiles of x (1, *padded): -> (tiles, 1, *tile) float32."""
-        condition = self._tiles(self.condition, boxes)
-        return self._run(condition, self._tiles(x, boxes), sigma)
+        """Clean image of tiles of x (1, *padded): -> (tiles, 1, *tile) float32."""
+        return self._run(self._seen(boxes), self._tiles(x, boxes), sigma)
+
+    def _seen(self, boxes: Sequence[Box]) -> Tensor:
+        """Channels of tiles and, where the network sees them, of the slices beside."""
+        if self.neighbours == 0:
+            return self._tiles(self.condition, boxes)
+        last = self.condition.shape[1] - 1  # slices are never padded along their own axis
+        tiles = []
+        for slot, *within in boxes:
+            slices = slices_of(slot.start, self.neighbours, 0, last)
+            tiles.append(beside(self.condition[:, :, within[0], within[1]], slices))
+        return torch.stack(tiles).to(self.compute.device, torch.float32)
 
     def _tiles(self, volume: Tensor, boxes: Sequence[Box]) -> Tensor:
         tiles = torch.stack([volume[(slice(None), *box)] for box in boxes])

@@ -35,7 +35,7 @@ class Demand:
     """What a run holds, in bytes per voxel of the volume unless said otherwise.
 
     Attributes:
-        channels_in: Of the condition, float32.
+        channels_in: Of the condition, float32; a network sees those of `slices` slices at once.
         channels_out: Of the slab that tiles are added up in, float32.
         outputs: Whole-volume results.
         samples: Whether a sampler runs on the whole volume.
@@ -49,6 +49,7 @@ class Demand:
     samples: bool = False
     spooled: int = 0
     workspace: int = 0
+    slices: int = 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def plan_memory(
     stored = (4 * demand.channels_in + demand.outputs) * voxels
     spooled = demand.spooled * voxels
     sampler = max(_SAMPLER_BYTES * voxels if demand.samples else 0, demand.workspace)
-    tile = round(_SLACK * activation_bytes(method, demand.channels_in, tiling.tile))
+    tile = round(_SLACK * activation_bytes(method, demand.channels_in * demand.slices, tiling.tile))
     host = compute.device.type == "cpu"
     base = resident_bytes() + sampler + (slab if host else 0)
     most = MOST_TILES if compute.dtype is None else 1  # bf16 rounding may depend on the batch

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from spinect.card import Card, Channels
 from spinect.data.intensity import (
+    HuRange,
     ct_channels,
     inside_field_of_view,
     mr_channels,
+    relative_of_robust,
+    relative_of_unit,
     unit_of_max,
 )
 from spinect.data.prepared import working_grid
@@ -22,8 +25,14 @@ from spinect.geometry.resample import resample
 
 # Recipes of the input channels -> how many they are.
 CHANNELS: dict[Channels, int] = {
-    "robust3": 3, "hu": 1, "max": 1, "robust3_ramps": 6, "max_ramps": 4, "max_ramps_rip": 4,
+    "robust3": 3, "hu": 1, "hu_range": 1, "max": 1,
+    "robust3_ramps": 6, "hu_range_ramps": 4, "max_ramps": 4, "max_ramps_rip": 4,
 }  # fmt: skip
+
+
+def condition_channels(channels: Channels, neighbours: int) -> int:
+    """How many channels a network sees of a slice, its neighbours on both sides included."""
+    return CHANNELS[channels] * (2 * neighbours + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +70,8 @@ def prepare(volume: Volume, card: Card) -> Prepared:
     """
     if volume.kind != card.inputs:
         raise ImageError(
-            f"bundle {card.name} takes a volume of kind {card.inputs!r}, not {volume.kind!r}"
+            f"bundle {card.name} takes a volume of kind {card.inputs!r}, not {volume.kind!r}: "
+            f"give it one, or take a bundle that starts from {volume.kind}"
         )
     cropped, peeled = _without_frame(volume) if volume.kind == "mr" else (volume, 0)
     grid = bundle_grid(volume.grid, card)
@@ -69,14 +79,46 @@ def prepare(volume: Volume, card: Card) -> Prepared:
     inside = _coverage(cropped, grid)
     if card.channels == "hu":
         channels = ct_channels(data)[0]
+    elif card.channels.startswith("hu_range"):
+        channels = _hu_range(card).to_unit(data[0])
     elif card.channels.startswith("max"):
         mask = torch.from_numpy(inside)[None].float()
         channels = unit_of_max(data[0], float(volume.data.max())) * mask * 2 - 1
     else:
-        mask = torch.from_numpy(inside)[None, None].float()
-        channels = mr_channels(data, mask, grid.spacing.round(6).tolist())[0]
-    outside = -1.0 if card.channels.startswith("max") else 0.0
+        channels = _robust(data, inside, grid)
+    outside = -1.0 if card.channels.startswith(("max", "hu_range")) else 0.0
     return Prepared(grid, channels, inside, peeled, outside, _ramps(card.channels))
+
+
+def relative_mr(mr: Volume, card: Card) -> tuple[Volume, NDArray[np.bool_]]:
+    """A measured MR in the unit of a synthetic one, scaled as training scales it.
+
+    Returns:
+        Relative intensity on the bundle's grid, 0 outside the field of view; and the field of view.
+    Raises:
+        ImageError: The image is constant.
+    """
+    cropped, _ = _without_frame(mr)
+    grid = bundle_grid(mr.grid, card)
+    data = torch.from_numpy(resample(cropped, grid).data)[None, None]
+    inside = _coverage(cropped, grid)
+    values = relative_of_robust(_robust(data, inside, grid)[0])
+    return Volume(values.numpy(), grid.affine, "mr"), inside
+
+
+def _robust(data: Tensor, inside: NDArray[np.bool_], grid: Grid) -> Tensor:
+    """The three channels of an MR on a grid, (1, 1, X, Y, Z) -> (3, X, Y, Z)."""
+    mask = torch.from_numpy(inside)[None, None].float()
+    return mr_channels(data, mask, grid.spacing.round(6).tolist())[0]
+
+
+def image_of(unit: Tensor, card: Card) -> Tensor:
+    """[-1, 1] -> what the bundle makes: HU, or the relative intensity of an MR; any shape."""
+    return relative_of_unit(unit) if card.image_kind == "mr" else _hu_range(card).to_hu(unit)
+
+
+def _hu_range(card: Card) -> HuRange:
+    return HuRange(low=card.preprocessing.hu_low, high=card.preprocessing.hu_high)
 
 
 def _ramps(channels: Channels) -> Literal["RAS", "RIP", ""]:

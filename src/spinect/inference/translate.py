@@ -1,4 +1,4 @@
-"""The volume driver: MR -> channels -> tiles -> network -> blend -> HU, on one isotropic grid."""
+"""The volume driver: one image -> channels -> tiles -> network -> blend -> the other image."""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from spinect.bundle import Bundle
-from spinect.errors import BundleError, ConfigError
+from spinect.errors import BundleError, ConfigError, ImageError
 from spinect.evaluation.uncertainty import interval_ranks
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
@@ -29,7 +29,7 @@ from spinect.inference.heads import MASK_HEADS, MaskHeads
 from spinect.inference.noise import NoiseField
 from spinect.inference.uncertainty import RunningMoments
 from spinect.inference.walk import Progress, Shares, Walk
-from spinect.protocols import Mode
+from spinect.protocols import IMAGE, Mode
 
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 Device = str | torch.device
@@ -37,12 +37,14 @@ Device = str | torch.device
 
 @dataclass(frozen=True, eq=False)
 class Translation:
-    """A synthetic CT and what its network knows beside it, on the bundle's isotropic grid.
+    """A synthetic image and what its network knows beside it, on the bundle's grid.
 
     Attributes:
-        ct: HU, float32; -1000 outside the field of view.
-        std: Standard deviation over the samples in HU, kind "mr" so that 0 lies outside; only
-            with mode "mc".
+        image: Of the kind that the bundle's card names, float32. "ct": HU, -1000 outside the field
+            of view. "mr": relative intensity from 0 to 1500, 0 outside it; 0 and 1000 stand for
+            the 1st and 99th percentile of a scan.
+        std: Standard deviation over the samples in the unit of `image`, kind "mr" so that 0 lies
+            outside; only with mode "mc".
         masks: Mask heads; None for a bundle that has none.
         inside: (X, Y, Z) bool, the field of view.
         mode: "regress", "sample" or "mc".
@@ -55,7 +57,7 @@ class Translation:
             where they were asked for.
     """
 
-    ct: Volume
+    image: Volume
     std: Volume | None
     masks: MaskHeads | None
     inside: NDArray[np.bool_]
@@ -71,11 +73,22 @@ class Translation:
     @property
     def grid(self) -> Grid:
         """Where the voxels lie."""
-        return self.ct.grid
+        return self.image.grid
+
+    @property
+    def ct(self) -> Volume:
+        """The image, if it is a CT.
+
+        Raises:
+            ImageError: It is an MR.
+        """
+        if self.image.kind != "ct":
+            raise ImageError("this bundle made an MR, where a CT is needed: take `image`")
+        return self.image
 
 
 def translate(
-    mr: Volume,
+    source: Volume,
     bundle: Bundle,
     *,
     mode: Mode = "regress",
@@ -90,10 +103,10 @@ def translate(
     device: Device = "auto",
     progress: Progress | None = None,
 ) -> Translation:
-    """Synthetic CT of an MR volume.
+    """Synthetic CT of an MR, or synthetic MR of a CT, as the bundle's card says.
 
     Args:
-        mr: Any grid and orientation.
+        source: An MR, or a CT in HU; any grid and orientation.
         bundle: A translator.
         mode: "regress" is one call per tile, "sample" one draw of the method's sampler, "mc" the
             mean and spread of `samples` draws.
@@ -110,7 +123,7 @@ def translate(
         device: "auto", "cpu", "cuda" or "mps".
         progress: Called with the share done.
     Raises:
-        ImageError: The volume is constant or not an MR.
+        ImageError: The volume is a constant MR, or not of the kind that the bundle takes.
         BundleError: The bundle does not offer the mode, or ignores noise.
         ConfigError: Options that do not fit.
         ResourceError: One tile does not fit into `max_memory`, or the draws not onto the disk.
@@ -123,7 +136,7 @@ def translate(
     heads = bundle.method.heads
     with_masks = all(head in heads for head in MASK_HEADS)
     compute, spooled = Compute.choose(device, precision), samples if wanted else 0
-    walk = Walk.start(mr, bundle, compute, max_memory, mode, spooled)
+    walk = Walk.start(source, bundle, compute, max_memory, mode, spooled)
     rounds = {"regress": 0, "sample": 1, "mc": samples}[mode]
     regressing = mode == "regress" or with_masks
     done = Shares(progress, rounds + regressing)
@@ -144,7 +157,7 @@ def translate(
     assert ct is not None
     told = _ordered(walk, kept, wanted)
     return Translation(
-        ct=Volume(ct, walk.grid.affine, "ct"),
+        image=Volume(ct, walk.grid.affine, bundle.card.image_kind),
         std=std,
         masks=masks,
         inside=walk.inside,
@@ -185,10 +198,10 @@ def predict_masks(
     return masks
 
 
-def to_native(translation: Translation, mr: Volume) -> tuple[Volume, Volume | None]:
-    """CT and standard deviation on the MR's own grid; label maps go with `resample` as well."""
-    std = translation.std
-    return resample(translation.ct, mr.grid), None if std is None else resample(std, mr.grid)
+def to_native(translation: Translation, source: Volume) -> tuple[Volume, Volume | None]:
+    """Image and standard deviation on the source's own grid; label maps go with `resample`."""
+    std, grid = translation.std, source.grid
+    return resample(translation.image, grid), None if std is None else resample(std, grid)
 
 
 def _draw(
@@ -238,8 +251,10 @@ def _check_options(bundle: Bundle, mode: Mode, steps: int | None, samples: int) 
         raise BundleError(
             f"bundle {card.name} does not offer mode {mode}: it offers {', '.join(card.modes)}"
         )
-    if "ct" not in bundle.method.heads:
-        raise BundleError(f"bundle {card.name} makes no CT, only {', '.join(bundle.method.heads)}")
+    if IMAGE not in bundle.method.heads:
+        raise BundleError(
+            f"bundle {card.name} makes no image, only {', '.join(bundle.method.heads)}"
+        )
     if mode == "mc" and samples < 2:
         raise ConfigError(f"mode mc needs at least 2 samples for a spread, not {samples}")
     if steps is not None and (mode == "regress" or steps < 1):
@@ -247,6 +262,11 @@ def _check_options(bundle: Bundle, mode: Mode, steps: int | None, samples: int) 
 
 
 def _check_wanted(bundle: Bundle, mode: Mode, samples: int, wanted: Wanted) -> None:
+    if bundle.card.image_kind == "mr":
+        raise ConfigError(
+            f"interval, medoid and draws are kept in HU, and bundle {bundle.card.name} makes "
+            f"{bundle.card.makes}: leave them out, mean and std are there"
+        )
     if mode != "mc":
         raise ConfigError(f"interval, medoid and draws belong to mode mc, not to mode {mode}")
     if wanted.interval is not None:

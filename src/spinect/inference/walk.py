@@ -13,20 +13,26 @@ from torch import Tensor
 
 from spinect.bundle import Bundle
 from spinect.data.appearance import ramps
-from spinect.data.intensity import HuRange
 from spinect.data.tiles import Box, Tiling, plan_tiles
 from spinect.errors import BundleError, SpinectWarning
 from spinect.geometry import Grid, Volume
+from spinect.geometry.volume import RULES
 from spinect.inference.blend import blend, blend_slabs, without_padding
 from spinect.inference.compute import Compute, TileNetwork, head_slices
 from spinect.inference.draws import BYTES_PER_DRAW, SLAB_BYTES
 from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS, MaskHeads, reduce_masks
 from spinect.inference.noise import NoiseField
 from spinect.inference.plan import Demand, Plan, allocate, plan_memory
-from spinect.inference.prepare import CHANNELS, Prepared, bundle_grid, prepare
-from spinect.protocols import HEADS, Mode
+from spinect.inference.prepare import (
+    CHANNELS,
+    Prepared,
+    bundle_grid,
+    condition_channels,
+    image_of,
+    prepare,
+)
+from spinect.protocols import HEADS, IMAGE, Mode
 
-AIR_HU: Final = -1000.0
 # Whole-volume results per voxel; with "mc" two sums in float64 that become mean and spread.
 _CT_BYTES: Final[dict[Mode, int]] = {"regress": 4, "sample": 4, "mc": 24}
 Progress = Callable[[float], None]  # called with the share done, 0-1
@@ -69,7 +75,7 @@ def fit(
     settings, heads = card.preprocessing, method.heads
     shape = bundle_grid(grid, card).shape
     tiling = plan_tiles(shape, settings.tile, settings.overlap, method.divisor)
-    results = _CT_BYTES[mode] * ("ct" in heads)
+    results = _CT_BYTES[mode] * (IMAGE in heads)
     results += BYTES_PER_VOXEL * all(head in heads for head in MASK_HEADS)
     channels = sum(HEADS[head] for head in heads)
     demand = Demand(
@@ -79,6 +85,7 @@ def fit(
         samples=mode != "regress",
         spooled=BYTES_PER_DRAW * spooled,
         workspace=SLAB_BYTES * bool(spooled),
+        slices=2 * settings.neighbours + 1,
     )
     return tiling, plan_memory(method, tiling, demand, compute, max_memory)
 
@@ -111,10 +118,12 @@ class Walk:
                 f"bundle {card.name} is two-dimensional: its tile must be one slice, "
                 f"not {card.preprocessing.tile}"
             )
+        _check_neighbours(bundle)
         tiling, plan = fit(volume.grid, bundle, compute, max_memory, mode, spooled)
         prepared = prepare(volume, card)
         flip = card.preprocessing.flip_average and method.ndim == 3
-        network = TileNetwork(method, _padded(prepared, tiling, plan), compute, flip)
+        condition, beside = _padded(prepared, tiling, plan), card.preprocessing.neighbours
+        network = TileNetwork(method, condition, compute, flip, beside)
         said = []
         if prepared.peeled:
             said.append(
@@ -154,7 +163,7 @@ class Walk:
             target, source = without_padding(self.tiling, box)
             values = slab[(slice(None), *source)]
             if ct is not None:
-                ct[target] = self._hu(values[where["ct"]][0], target)
+                ct[target] = self._image(values[where[IMAGE]][0], target)
             if masked:
                 outside = ~self.inside[target]
                 for name, part in reduce_masks(values, heads).items():
@@ -192,15 +201,29 @@ class Walk:
         like = torch.zeros((1, 1, *padded))
         unit = self.bundle.method.sample(denoise, like, steps, randn)[0, 0]
         inner = self.tiling.inner
-        return self._hu(unit[inner], tuple(slice(0, n) for n in self.grid.shape))
+        return self._image(unit[inner], tuple(slice(0, n) for n in self.grid.shape))
 
-    def _hu(self, unit: Tensor, target: Box) -> NDArray[np.float32]:
-        """[-1, 1] -> HU within the bundle's range; air outside the field of view."""
-        settings = self.bundle.card.preprocessing
-        hu = HuRange(low=settings.hu_low, high=settings.hu_high).to_hu(unit.clamp(-1, 1))
-        out = hu.float().cpu().numpy()
-        out[~self.inside[target]] = AIR_HU
+    def _image(self, unit: Tensor, target: Box) -> NDArray[np.float32]:
+        """[-1, 1] -> HU or relative intensity; what its kind says outside the field of view."""
+        card = self.bundle.card
+        out = image_of(unit.clamp(-1, 1), card).float().cpu().numpy()
+        out[~self.inside[target]] = RULES[card.image_kind].outside
         return np.asarray(out)
+
+
+def _check_neighbours(bundle: Bundle) -> None:
+    """Refuse a network that cannot see what the card says it sees beside its own slice."""
+    card, method = bundle.card, bundle.method
+    beside = card.preprocessing.neighbours
+    if not beside:
+        return
+    count = condition_channels(card.channels, beside)
+    if method.ndim != 2 or method.in_channels != count:
+        raise BundleError(
+            f"bundle {card.name}: {beside} neighbours on each side are {count} channels of a "
+            f"slice ({card.channels}), its network takes {method.in_channels} in {method.ndim} "
+            "dimensions: the card does not belong to these tensors"
+        )
 
 
 def _padded(prepared: Prepared, tiling: Tiling, plan: Plan) -> Tensor:

@@ -59,7 +59,8 @@ def check_ct(volume: Volume, name: str, force: bool = False) -> None:
     if high - low < HU_SPREAD:
         _doubt(f"{name}: not in HU, {found}: scale them back to HU (air -1000, water 0)", force)
     elif low >= 0:
-        _doubt(f"{name}: not in HU, {found}: subtract the offset (often 1024)", force)
+        todo = "subtract the offset (often 1024), or give a CT if it is an MR"
+        _doubt(f"{name}: not in HU, {found}: {todo}", force)
     elif low < HU_LIMITS[0] or high > HU_LIMITS[1]:
         _doubt(f"{name}: not in HU, {found}: check slope and intercept of the file", force)
 

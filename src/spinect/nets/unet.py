@@ -71,6 +71,11 @@ class UNet(nn.Module):
                 f"{levels} levels of channels need {levels} entries in blocks, found {len(blocks)},"
                 f" and {levels - 1} in decoder_blocks, found {len(decoder_blocks)}"
             )
+        if head <= in_channels:
+            raise ConfigError(
+                f"head {head} holds the {in_channels} channels of the input and features beside "
+                f"them: set network.head to {-(-(in_channels + 1) // 16) * 16} or more"
+            )
         self.ndim, self.stem, self.precise = ndim, stem, precise
         self.divisor = stem * 2 ** (levels - 1)
         self.blocks, self.decoder_blocks = tuple(blocks), tuple(decoder_blocks)

@@ -72,10 +72,8 @@ def preview_png(
             color=MUTED, size=9.5, ha="center", va="center", rotation=90,
         )  # fmt: skip
         top -= height + gap
-    black, white = CT_WINDOW
     figure.text(
-        0.5, 0.15 / total,
-        f"{NOTICE}  Synthetic HU are not densitometry.  CT window {black:.0f} to {white:.0f} HU.",
+        0.5, 0.15 / total, f"{NOTICE}  {_unit_notice(scene)}",
         color=MUTED, size=8.5, ha="center", va="center",
     )  # fmt: skip
     buffer = io.BytesIO()
@@ -88,7 +86,7 @@ def _columns(scene: Scene) -> dict[str, str]:
     given = scene.image.kind.upper()
     columns = {given: "image"}
     if scene.ct is not None:
-        columns["synthetic CT"] = "ct"
+        columns[f"synthetic {scene.ct.kind.upper()}"] = "ct"
     if scene.truth_ct is not None:
         columns["true CT"] = "truth"
     if scene.vertebrae is not None:
@@ -96,6 +94,14 @@ def _columns(scene: Scene) -> dict[str, str]:
     if scene.truth_vertebrae is not None:
         columns[f"true masks over {given}"] = "truth masks"
     return columns
+
+
+def _unit_notice(scene: Scene) -> str:
+    """What the values of the synthetic image are not."""
+    if scene.makes_mr:
+        return "A synthetic MR has no absolute unit."
+    black, white = CT_WINDOW
+    return f"Synthetic HU are not densitometry.  CT window {black:.0f} to {white:.0f} HU."
 
 
 def _headings(figure: Figure, title: str, names: list[str], cell: float, total: float) -> None:
@@ -128,9 +134,8 @@ def _panel(
     if what in ("ct", "truth"):
         ct = scene.ct if what == "ct" else scene.truth_ct
         assert ct is not None
-        axes.imshow(
-            scene.cut(ct, plane, at), cmap="gray", vmin=CT_WINDOW[0], vmax=CT_WINDOW[1], **style
-        )
+        low, high = grey_window(ct)
+        axes.imshow(scene.cut(ct, plane, at), cmap="gray", vmin=low, vmax=high, **style)
     else:
         picture = scene.cut(scene.image, plane, at)
         axes.imshow(picture, cmap="gray", vmin=window[0], vmax=window[1], **style)

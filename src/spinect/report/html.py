@@ -76,6 +76,7 @@ def write_html(scene: Scene, page: Page, path: Path) -> None:
         page=page,
         notice=NOTICE,
         given=scene.image.kind.upper(),
+        made="MR" if scene.makes_mr else "CT",
         window=CT_WINDOW,
         preview=data_uri(preview_png(scene, page.title, dpi=130), "png"),
         slices=_slices(scene),
@@ -128,6 +129,7 @@ def _slices(scene: Scene) -> list[dict[str, str]]:
     x = scene.image.grid.corners()[:, 0]
     reach = min(_SPAN_MM / 2, centre - x.min(), x.max() - centre)
     window = grey_window(scene.image)
+    made = CT_WINDOW if scene.ct is None else grey_window(scene.ct)
     pictures = []
     for at in np.linspace(centre - reach, centre + reach, _SLICES if reach > 1 else 1):
         picture = {
@@ -135,7 +137,7 @@ def _slices(scene: Scene) -> list[dict[str, str]]:
             "image": jpeg_uri(scene.cut(scene.image, "sagittal", at), window),
         }
         if scene.ct is not None:
-            picture["ct"] = jpeg_uri(scene.cut(scene.ct, "sagittal", at), CT_WINDOW)
+            picture["ct"] = jpeg_uri(scene.cut(scene.ct, "sagittal", at), made)
         if scene.vertebrae is not None:
             flat = scene.cut(scene.vertebrae, "sagittal", at)
             picture["masks"] = mask_uri(paint(flat, 0.4))

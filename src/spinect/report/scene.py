@@ -31,7 +31,7 @@ class Scene:
 
     Attributes:
         image: What was given, an MR or a CT.
-        ct: Synthetic CT, HU; None where only masks were made.
+        ct: Synthetic CT, HU, or the MR that was made of a CT; None where only masks were made.
         vertebrae: Vertebra ids; None where nothing was segmented.
         subregions: Subregion ids.
         truth_ct: CT to compare with, HU; phantoms only.
@@ -57,6 +57,11 @@ class Scene:
             self._cache["box"] = Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
         box: Grid = self._cache["box"]
         return box
+
+    @property
+    def makes_mr(self) -> bool:
+        """Whether an MR was made of a CT."""
+        return self.ct is not None and self.ct.kind == "mr"
 
     def _faces(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         grid = self.image.grid

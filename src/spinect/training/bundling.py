@@ -94,6 +94,12 @@ def lean_fields(config: RunConfig) -> dict[str, Any]:
     return fields
 
 
+def _made(config: RunConfig) -> str:
+    """What the bundle makes: ct, or the suffix of the MR."""
+    data = config.data
+    return "ct" if data.direction == "mr_to_ct" or data.contrast is None else data.contrast
+
+
 def make_card(config: RunConfig, training: TrainingFacts | None = None) -> Card:
     """The card of what a config trains, as its block `export` says."""
     about = config.export
@@ -104,6 +110,7 @@ def make_card(config: RunConfig, training: TrainingFacts | None = None) -> Card:
         config=config.method_fields,
         modes=about.modes,
         inputs=about.inputs,
+        makes=_made(config),
         channels=about.channels,
         preprocessing=about.preprocessing,
         training=training or TrainingFacts(),

@@ -20,6 +20,7 @@ from spinect.card import Channels, DType, Preprocessing, Raster
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
 from spinect.data.options import DatasetOptions, Plane
+from spinect.data.stream import Direction
 from spinect.errors import ConfigError
 from spinect.training.parse import parse, read_mapping
 from spinect.training.presets import with_export, with_preset
@@ -35,6 +36,8 @@ class _Patches(BaseModel, frozen=True, extra="forbid"):
     """What all sources of patches have in common."""
 
     task: Literal["translate", "segment"] = "translate"  # MR and its CT, or CT and its masks
+    direction: Direction = "mr_to_ct"  # of task translate: what goes in, and what is made of it
+    neighbours: NonNegativeInt = 0  # 2D: slices to each side that the network sees, too
     paired: bool = True  # false: half of the patients give the MR, the other half the CT
     patch: Patch = (96, 96, 96)
     plane: Plane = "sagittal"  # of 2D slices
@@ -42,6 +45,11 @@ class _Patches(BaseModel, frozen=True, extra="forbid"):
     patches_per_scan: PositiveInt = 2  # patches of each of them
     workers: NonNegativeInt = 1  # loader processes; 0 = inside the training process
     niceness: NonNegativeInt = 5  # added to the workers' scheduling priority
+
+    @property
+    def inputs(self) -> Literal["mr", "ct"]:
+        """Kind of the image that goes in."""
+        return "ct" if self.task == "segment" or self.direction == "ct_to_mr" else "mr"
 
     @property
     def patches_per_item(self) -> int:
@@ -63,8 +71,41 @@ class _Patches(BaseModel, frozen=True, extra="forbid"):
             )
         return self
 
+    @model_validator(mode="after")
+    def _neighbours_of_slices(self) -> Self:
+        if self.neighbours and len(self.patch) == 3:
+            raise ValueError(
+                f"neighbours {self.neighbours} are slices beside a slice, but the patch has three "
+                "axes: set neighbours to 0, or give the patch two numbers"
+            )
+        return self
 
-class PhantomData(_Patches, frozen=True, extra="forbid"):
+
+class _Simulated(_Patches, frozen=True, extra="forbid"):
+    """What sources have in common whose MR is simulated."""
+
+    contrast: Literal["T1w", "T2w"] | None = None  # of every MR; None = one drawn for each scan
+
+    @model_validator(mode="after")
+    def _makes_one_contrast(self) -> Self:
+        if self.direction == "ct_to_mr" and self.task == "segment":
+            raise ValueError("direction ct_to_mr makes an MR, task segment masks: leave one out")
+        if self.direction == "ct_to_mr" and self.contrast is None:
+            raise ValueError(
+                "direction ct_to_mr makes an MR of one contrast, but contrast is not set, and "
+                "each scan would have another one: set contrast to T1w or T2w"
+            )
+        return self
+
+    @property
+    def channels(self) -> Channels:
+        """Recipe of the condition's channels, as a bundle's card names it."""
+        if self.task == "segment":
+            return "hu"
+        return "robust3" if self.direction == "mr_to_ct" else "hu_range"
+
+
+class PhantomData(_Simulated, frozen=True, extra="forbid"):
     """Phantoms that are built when training first starts; contrast and scanner on the fly."""
 
     source: Literal["phantom"]
@@ -74,7 +115,7 @@ class PhantomData(_Patches, frozen=True, extra="forbid"):
     folder: str = "runs/phantoms"  # $VARIABLES allowed
 
 
-class PoolData(_Patches, frozen=True, extra="forbid"):
+class PoolData(_Simulated, frozen=True, extra="forbid"):
     """Patches whose contrast and scanner are drawn on the fly from pools of geometry."""
 
     source: Literal["pool"]
@@ -128,6 +169,8 @@ class DatasetData(_Patches, frozen=True, extra="forbid"):
         """Recipe of the condition's channels, as a bundle's card names it."""
         if self.task == "segment":
             return "hu"
+        if self.direction == "ct_to_mr":
+            return "hu_range_ramps" if self.ramps else "hu_range"
         if self.ramps:
             return "robust3_ramps" if self.intensity == "robust" else "max_ramps"
         return "robust3" if self.intensity == "robust" else "max"
@@ -188,13 +231,25 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _bundle_gets_what_was_learnt(self) -> "RunConfig":
-        if isinstance(self.data, DatasetData) and self.export.channels != self.data.channels:
-            known = self.export.channels
-            if self.data.task != "segment" or known != "robust3":  # as older configs left it
-                raise ValueError(
-                    f"training sees the channels {self.data.channels}, but the bundle would say "
-                    f"{known}: set export.channels to {self.data.channels}"
-                )
+        seen, known = self.data, self.export.channels
+        free = not isinstance(seen, DatasetData) and seen.direction == "mr_to_ct"
+        free = free or (seen.task == "segment" and known == "robust3")  # as older configs left it
+        if known != seen.channels and not free:
+            raise ValueError(
+                f"training sees the channels {seen.channels}, but the bundle would say "
+                f"{known}: set export.channels to {seen.channels}"
+            )
+        if seen.task == "translate" and self.export.inputs != seen.inputs:
+            raise ValueError(
+                f"direction {seen.direction} takes {seen.inputs} in, but the bundle would say "
+                f"{self.export.inputs}: leave export.inputs out"
+            )
+        told = self.export.preprocessing.neighbours
+        if told != seen.neighbours:
+            raise ValueError(
+                f"training sees {seen.neighbours} neighbours of a slice, but the bundle would say "
+                f"{told}: leave neighbours out of export.preprocessing"
+            )
         return self
 
     @model_validator(mode="after")

@@ -103,6 +103,15 @@ def _refuse(card: Card, config: RunConfig) -> None:
             f"{where}: it takes {card.inputs} with the channels {card.channels}, not a CT: take a "
             "segmenter of CT, such as vertebrae"
         )
+    if config.data.direction == "ct_to_mr":
+        raise ConfigError(
+            f"{where}: it compares CTs, and direction ct_to_mr makes an MR: leave features out"
+        )
+    if card.preprocessing.neighbours:
+        raise ConfigError(
+            f"{where}: it sees {card.preprocessing.neighbours} neighbours of each slice, which a "
+            "made slice does not have: take a segmenter of single slices"
+        )
     if config.data.task == "segment":
         raise ConfigError(
             f"{where}: with task segment there is no CT to be made: leave features out"

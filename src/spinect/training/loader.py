@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spinect.data.dataset import DatasetPatches
 from spinect.data.intensity import HuRange
-from spinect.data.stream import PatchStream, Triple
+from spinect.data.stream import PatchStream, Shown, Triple
 from spinect.data.unpaired import Half, UnpairedBatches
 from spinect.phantom.pool import build
 from spinect.protocols import Batch
@@ -87,7 +87,11 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
         stream = _source(config, config.seed)
     else:
         other = draw_seed(config.seed, _OTHER_DRAWS)
-        stream = UnpairedBatches(_source(config, config.seed, "mr"), _source(config, other, "ct"))
+        halves: tuple[Half, Half] = ("mr", "ct")
+        shown, taught = halves if data.direction == "mr_to_ct" else halves[::-1]
+        stream = UnpairedBatches(
+            _source(config, config.seed, shown), _source(config, other, taught)
+        )
     if len(data.patch) == 3:
         return stream
     # a simulated scan has axes R, A, S; that of a dataset is kept with its slices first
@@ -122,6 +126,7 @@ def _source(config: RunConfig, seed: int, half: Half | None = None) -> "Dataset[
         length=length,
         hu_range=hu_range,
         half=half,
+        shown=Shown(data.direction, data.contrast, data.neighbours),
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spinect.errors import ConfigError
@@ -48,6 +48,11 @@ class Metric:
     def name(self) -> str:
         """As a user writes it."""
         return f"{self.measure.name}_{self.region}"
+
+    def in_unit(self, unit: str) -> "Metric":
+        """The same metric of images whose unit is not HU."""
+        own = self.measure.unit.replace("HU", unit)
+        return replace(self, measure=replace(self.measure, unit=own))
 
     def of(self, values: Iterable[Value]) -> float:
         """Its value among those of one case."""

@@ -56,6 +56,8 @@ def with_preset(raw: Mapping[str, Any]) -> dict[str, Any]:
     filled = {**(_SLICES if flat else _VOLUMES), **raw}
     if raw.get("task") == "segment":  # the paper has no segmenter; ours sees the CT alone
         filled["ramps"] = raw.get("ramps", False)
+    if raw.get("direction") == "ct_to_mr":  # nor this direction; what changes an MR stays away
+        filled |= {"intensity": "robust", "jitter": 0.0, "dropout": 0.0, **raw}
     return filled
 
 
@@ -69,9 +71,14 @@ def with_export(raw: Mapping[str, Any]) -> dict[str, Any]:
         return dict(raw)
     if data.get("plane") == "axial":
         own = {"axes": "SRA", **own}
-        raw = {**raw, "export": {**export, "preprocessing": own}}
+    own = {"neighbours": data.get("neighbours", 0), **own}
+    if data.get("direction") == "ct_to_mr":
+        seen = "hu_range" + "_ramps" * bool(with_preset(data).get("ramps"))
+        export = {"inputs": "ct", "channels": seen, **export}
+    export = {**export, "preprocessing": own}
+    raw = {**raw, "export": export}
     if data.get("source") != "dataset":
-        return dict(raw)
+        return raw
     full = with_preset(data)
     grid = {key: full[key] for key in ("raster", "spacing_mm") if key in full}
     raw = {**raw, "export": {**export, "preprocessing": {**grid, **own}}}

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spinect.anatomy import CLASSES
-from spinect.protocols import HEADS, Batch, Method
+from spinect.protocols import HEADS, IMAGE, Batch, Method
 from spinect.training.adapter import MethodAdapter
 from spinect.training.aside import averaged
 from spinect.training.optim import draw_seed
 
+_IMAGES = ("synthetic", "truth", "image of others")  # on [-1, 1], CT or MR
 Panel = tuple[str, NDArray[np.float32]]
 
 # One colour per class of anatomy.CLASSES; unknown voxels are grey.
@@ -50,7 +51,9 @@ def save_preview(
             if "classes" in title:
                 place.imshow(image.T, origin="lower", cmap=_COLOURS, vmin=-0.5, vmax=10.5)
             else:
-                low, high = (-1, 1) if "CT" in title else (0, max(1.0, float(image.max())))
+                low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
+                if title in _IMAGES:
+                    low, high = -1.0, 1.0
                 place.imshow(image.T, origin="lower", cmap="gray", vmin=low, vmax=high)
     figure.savefig(path, dpi=100)
 
@@ -68,16 +71,16 @@ def _predict(method: Method, condition: Tensor, seed: int) -> dict[str, Tensor]:
 
     generator = torch.Generator().manual_seed(draw_seed(seed, 1))
     like = condition[:, :1].float()
-    ct = method.sample(lambda x, s: method.denoise(x, s, condition), like, None, randn)
-    return {"ct": ct.float()}
+    made = method.sample(lambda x, s: method.denoise(x, s, condition), like, None, randn)
+    return {IMAGE: made.float()}
 
 
 def _panels(batch: Batch, heads: dict[str, Tensor], row: int) -> list[Panel]:
     """(title, 2D image with axes (A, S)) of one patch."""
     images: list[tuple[str, Tensor | None]] = [("condition", batch.condition[row, 0])]
-    if "ct" in heads:
-        images += [("CT", heads["ct"][row, 0])]
-    other = "CT truth" if batch.target_inside is None else "CT of others"
+    if IMAGE in heads:
+        images += [("synthetic", heads[IMAGE][row, 0])]
+    other = "truth" if batch.target_inside is None else "image of others"
     images += [(other, batch.target[row, 0] if batch.target is not None else None)]
     if "classes" in heads:
         images += [("classes", heads["classes"][row].argmax(0))]

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from spinect.errors import ConfigError
-from spinect.inference.prepare import CHANNELS
+from spinect.inference.prepare import condition_channels
 from spinect.protocols import Method
 from spinect.training.adapter import MethodAdapter
 from spinect.training.aside import deterministic
@@ -121,14 +121,19 @@ def _refuse_thin_patches(config: RunConfig, method: Method) -> None:
 
 
 def _refuse_other_channels(config: RunConfig, method: Method) -> None:
-    """A network that takes another number of channels than a dataset's patches have."""
-    if isinstance(config.data, DatasetData):
-        name = config.data.channels
-        if method.in_channels != CHANNELS[name]:
-            raise ConfigError(
-                f"patches have {CHANNELS[name]} channels ({name}), the method takes "
-                f"{method.in_channels}: set method.in_channels to {CHANNELS[name]}"
-            )
+    """A network that takes another number of channels than the patches have."""
+    data = config.data
+    name, neighbours = data.channels, data.neighbours
+    free = not isinstance(data, DatasetData) and data.direction == "mr_to_ct" and not neighbours
+    if free:  # simulated MRs have three channels, and a method may be given others to test it
+        return
+    count = condition_channels(name, neighbours)
+    if method.in_channels != count:
+        slices = f" of {2 * neighbours + 1} slices" if neighbours else ""
+        raise ConfigError(
+            f"patches have {count} channels ({name}{slices}), the method takes "
+            f"{method.in_channels}: set method.in_channels to {count}"
+        )
 
 
 def data_fingerprint(config: RunConfig) -> dict[str, Any]:

@@ -41,7 +41,12 @@ def find_validation(config: RunConfig) -> list[tuple[str, Series]]:
     _refuse_trained_seeds(config, folder, names)
     if isinstance(data, DatasetData):
         _refuse_trained_patients(config, data, folder, names)
-    contrast = settings.contrast or (data.contrast if isinstance(data, DatasetData) else "T2w")
+    contrast = settings.contrast or data.contrast or "T2w"
+    if data.direction == "ct_to_mr" and contrast != data.contrast:
+        raise ConfigError(
+            f"validation.contrast is {contrast}, but what is learnt makes {data.contrast} of a CT: "
+            "leave validation.contrast out"
+        )
     pose = data.pose if isinstance(data, DatasetData) else "auto"
     series = find_series(folder, names, contrast, pose)
     found = sorted(((one.mr.name.split("_")[0], one) for one in series),

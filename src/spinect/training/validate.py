@@ -15,6 +15,7 @@ import torch
 from spinect.anatomy import PRESACRAL, VERTEBRA_CLASSES
 from spinect.bundle import Bundle
 from spinect.card import Card
+from spinect.data.intensity import MR_RANGE, RELATIVE
 from spinect.data.series import Series
 from spinect.errors import ConfigError, SpinectError, TrainingError
 from spinect.evaluation.measures import Value
@@ -25,10 +26,10 @@ from spinect.geometry import Volume
 from spinect.geometry.resample import resample
 from spinect.inference.heads import MASK_HEADS, MaskHeads
 from spinect.inference.plan import resident_bytes
-from spinect.inference.prepare import CHANNELS
+from spinect.inference.prepare import condition_channels, relative_mr
 from spinect.inference.translate import predict_masks, translate
 from spinect.io import read
-from spinect.protocols import Method, Mode
+from spinect.protocols import IMAGE, Method, Mode
 from spinect.training.adapter import MethodAdapter
 from spinect.training.aside import averaged, random_kept
 from spinect.training.bundling import make_card
@@ -100,10 +101,12 @@ def make_plan(config: RunConfig, method: Method) -> Plan | None:
     if settings is None:
         return None
     metric, card = Metric.parse(settings.metric), make_card(config)
-    masked = all(head in method.heads for head in MASK_HEADS)
-    columns = (IMAGE_COLUMNS if "ct" in method.heads else ()) + ((DICE,) if masked else ())
+    if card.image_kind == "mr":
+        metric = metric.in_unit(RELATIVE)
+    masked, makes = all(head in method.heads for head in MASK_HEADS), IMAGE in method.heads
+    columns = (IMAGE_COLUMNS if makes else ()) + ((DICE,) if masked else ())
     needed = f"all of the heads {', '.join(MASK_HEADS)}" if metric.name == DICE else "the head ct"
-    if not (masked if metric.name == DICE else "ct" in method.heads):
+    if not (masked if metric.name == DICE else makes):
         raise ConfigError(
             f"validation.metric {metric.name} needs {needed}, the method has "
             f"{', '.join(method.heads)}: name another metric, such as mae_near_bone of a "
@@ -111,10 +114,11 @@ def make_plan(config: RunConfig, method: Method) -> Plan | None:
         )
     if metric.name not in columns:
         columns += (metric.name,)
-    if CHANNELS[card.channels] != method.in_channels:
+    count = condition_channels(card.channels, card.preprocessing.neighbours)
+    if count != method.in_channels:
         raise ConfigError(
-            f"validation: export.channels {card.channels} is {CHANNELS[card.channels]} channels, "
-            f"the method takes {method.in_channels}: set the one that training shows it"
+            f"validation: export.channels {card.channels} is {count} channels, the method takes "
+            f"{method.in_channels}: set the one that training shows it"
         )
     mode = _mode(settings, card, method)
     series = tuple(find_validation(config))
@@ -204,21 +208,22 @@ def _one(
 
     watch(0.0)
     memory = resident_bytes() + _MEMORY
-    truth = read(series.parts["ct"], "ct")
+    ct = read(series.parts["ct"], "ct")
     vertebrae = read(series.parts["vertebrae"], "labels")
     valid = read(series.parts["valid"], "labels").data > 0 if "valid" in series.parts else None
     try:
-        if "ct" in bundle.method.heads:
+        if IMAGE in bundle.method.heads:
+            mr = read(series.mr, "mr")
             made = translate(
-                read(series.mr, "mr"), bundle, mode=plan.mode, steps=plan.settings.steps,
-                seed=plan.seed, max_memory=memory, device=device, progress=watch,
+                mr if plan.card.inputs == "mr" else ct, bundle, mode=plan.mode,
+                steps=plan.settings.steps, seed=plan.seed, max_memory=memory, device=device,
+                progress=watch,
             )  # fmt: skip
-            regions = _regions(plan, truth, vertebrae, valid)
-            values = strict_image(resample(made.ct, truth.grid), truth, regions)
+            values = _compared(plan, made.image, mr, (ct, vertebrae, valid))
             masks = made.masks
         else:
             masks, values = (
-                predict_masks(truth, bundle, max_memory=memory, device=device, progress=watch),
+                predict_masks(ct, bundle, max_memory=memory, device=device, progress=watch),
                 [],
             )
     except SpinectError as error:
@@ -228,11 +233,29 @@ def _one(
     return Measured(subject, series.name, {c: Metric.parse(c).of(values) for c in plan.columns})
 
 
-def _regions(
-    plan: Plan, truth: Volume, vertebrae: Volume, valid: np.ndarray | None
-) -> Mapping[str, np.ndarray]:
+def _compared(
+    plan: Plan, made: Volume, mr: Volume, true: tuple[Volume, Volume, np.ndarray | None]
+) -> list[Value]:
+    """Figures of a synthetic image on the grid of the true CT, whose anatomy gives the regions.
+
+    Args:
+        mr: As measured. true: CT, vertebrae, and where both are known.
+    """
+    ct, vertebrae, valid = true
     wanted = {*_REGIONS, plan.metric.region}
-    return {k: v for k, v in regions_of(truth, vertebrae, valid).items() if k in wanted}
+    if made.kind == "ct":
+        regions = _some(regions_of(ct, vertebrae, valid), wanted)
+        return strict_image(resample(made, ct.grid), ct, regions)
+    truth, inside = relative_mr(mr, plan.card)
+    seen = resample(truth.with_data(inside.astype(np.uint8), "labels"), ct.grid).data > 0
+    valid = seen if valid is None else valid & seen
+    regions = _some(regions_of(ct, vertebrae, valid), wanted)
+    mine, true_mr = (resample(volume, ct.grid) for volume in (made, truth))
+    return strict_image(mine, true_mr, regions, limits=MR_RANGE)
+
+
+def _some(regions: Mapping[str, np.ndarray], wanted: set[str]) -> dict[str, np.ndarray]:
+    return {name: mask for name, mask in regions.items() if name in wanted}
 
 
 def _dice(masks: MaskHeads, vertebrae: Volume, valid: np.ndarray | None) -> Value:

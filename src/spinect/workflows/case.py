@@ -156,6 +156,7 @@ def _record(
     trust = [c for row in result.rows if (c := _number(row.get("confidence"))) is not None]
     return RunRecord(
         commit=records.commit(),
+        disclaimer=records.DISCLAIMER if case.options.makes == "ct" else records.MR_DISCLAIMER,
         started=started,
         inputs=(source,),
         outputs=tuple(case.stem + end for end in output_ends(case.options)[:-1]),

@@ -11,11 +11,12 @@ from spinect.workflows.record import ModelRecord, Stopwatch
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was made of one MR, or of a CT that was only segmented.
+    """What was made of one MR, or of a CT.
 
     Attributes:
-        ct: Synthetic CT, HU, float32, on the grid of the input; `ct_iso` at 1 mm. None for a CT.
-        std: Spread of the samples, HU, on the grid of the input; mode "mc" only.
+        ct: Synthetic CT, HU, float32, on the grid of the input; `ct_iso` at 1 mm. None for a CT
+            that was only segmented; of one that an MR was made of, that MR, kind "mr".
+        std: Spread of the samples in its unit, on the grid of the input; mode "mc" only.
         vertebrae, subregions: Masks on the grid of the input; None without a segmenter.
         vertebrae_iso, subregions_iso: The same at 1 mm.
         rows: vertebrae.tsv, head to feet.

@@ -23,21 +23,26 @@ def output_ends(options: RunOptions) -> list[str]:
     chosen = set(options.outputs)
     if options.segmenter == "none":
         chosen -= {"vertebrae", "subregions", "table"}
-    if options.kind == "ct":
+    if not options.translates:
         chosen -= {"ct", "std"}
     ends = []
     if "ct" in chosen:
-        ends.append(CT)
+        ends.append(synthetic(options))
         if "iso" in chosen:
-            ends.append(ISO + CT)
+            ends.append(ISO + synthetic(options))
     if "std" in chosen and options.mode == "mc":
-        ends.append(STD)
+        ends.append(synthetic(options, STD))
     for mask, end in (("vertebrae", VERTEBRAE), ("subregions", SUBREGIONS)):
         if mask in chosen:
             for space in ("", ISO) if "iso" in chosen else ("",):
                 ends += [f"{space}{end}.nii.gz", f"{space}{end}.tsv"]
     ends += [end for key, end in _SIMPLE.items() if key in chosen]
     return [*ends, RECORD]
+
+
+def synthetic(options: RunOptions, end: str = CT) -> str:
+    """The end of what is made, or of its spread: that of a CT, or of an MR by its suffix."""
+    return end.replace("_ct.", f"_{options.makes}.")
 
 
 def stem_of(source: Path) -> str:

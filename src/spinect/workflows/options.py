@@ -31,7 +31,8 @@ _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 class RunOptions(BaseModel, frozen=True, extra="forbid"):
     """Options of `spinect run`, with their defaults."""
 
-    kind: Literal["mr", "ct"] = "mr"  # of the inputs; a CT is only segmented
+    kind: Literal["mr", "ct"] = "mr"  # of the inputs; a CT is only segmented, unless:
+    makes: str = "ct"  # what the model makes; a CT may become an MR of this suffix, such as T2w
     model: str = "mr2ct"  # shipped bundle or a bundle's folder
     mode: Literal["regress", "sample", "mc"] = "regress"
     samples: PositiveInt = 10  # draws with mode "mc"
@@ -75,13 +76,25 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError(f"lowest {self.lowest} lies above highest {self.highest}")
         if unknown := sorted(set(self.outputs) - set(OUTPUTS)):
             raise ValueError(f"outputs {unknown} are not among {', '.join(OUTPUTS)}")
-        if self.kind == "ct" and self.segmenter in ("direct", "none"):
+        if self.makes != "ct" and (self.kind, self.segmenter) not in (
+            ("ct", "none"), ("ct", "embedded"),
+        ):  # fmt: skip
+            raise ValueError(
+                f"a model that makes {self.makes} takes a CT, and its segmenter is none, or "
+                f"embedded for masks of that CT; not kind {self.kind} with {self.segmenter}"
+            )
+        if not self.translates and self.segmenter in ("direct", "none"):
             raise ValueError(
                 f"segmenter {self.segmenter} needs an MR; a CT takes embedded or command"
             )
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume exclude each other: choose one")
         return self
+
+    @property
+    def translates(self) -> bool:
+        """Whether an image is made of the input, or masks only."""
+        return self.kind == "mr" or self.makes != "ct"
 
     @classmethod
     def checked(cls, **values: object) -> Self:
@@ -98,7 +111,8 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
 
     def content(self) -> dict[str, object]:
         """The options that decide what comes out, JSON-ready."""
-        return self.model_dump(mode="json", exclude=_HOW)
+        told = _HOW | ({"makes"} if self.makes == "ct" else set())
+        return self.model_dump(mode="json", exclude=told)
 
     def content_hash(self) -> str:
         """sha256 of `content`; equal hash, equal input and equal models mean equal outputs."""

@@ -62,9 +62,9 @@ def write_result(result: Result, case: Case, bench: Path) -> None:
     wanted = set(names.output_ends(case.options))
     like = case.source if case.source.name.lower().endswith((".nii", ".nii.gz")) else None
     volumes: Mapping[str, Volume | None] = {
-        names.CT: result.ct,
-        names.ISO + names.CT: result.ct_iso,
-        names.STD: result.std,
+        names.synthetic(case.options): result.ct,
+        names.ISO + names.synthetic(case.options): result.ct_iso,
+        names.synthetic(case.options, names.STD): result.std,
         names.VERTEBRAE + ".nii.gz": result.vertebrae,
         names.ISO + names.VERTEBRAE + ".nii.gz": result.vertebrae_iso,
         names.SUBREGIONS + ".nii.gz": result.subregions,

@@ -219,6 +219,8 @@ def _disk_need(case: Case) -> int:
     need = 0.0
     for end in names.output_ends(case.options):
         size = 2 if end.endswith("ct.nii.gz") else 1 if end.endswith(".nii.gz") else 0
+        if end.endswith(f"_{case.options.makes}.nii.gz") and case.options.makes != "ct":
+            size = 4  # an MR is stored as float32
         need += size * (iso if end.startswith(names.ISO) else voxels)
     return round(need) + _PICTURES
 

@@ -28,6 +28,10 @@ except ImportError:  # Windows
 Plane = Literal["sagittal", "coronal", "axial", "isotropic"]
 SCHEMA_VERSION: Final = "1.0"
 DISCLAIMER: Final = "Not a medical device. Not for diagnosis. Synthetic HU are not densitometry."
+MR_DISCLAIMER: Final = (
+    "Not a medical device. Not for diagnosis. The synthetic MR is in relative intensity: 0 and "
+    "1000 are the 1st and 99th percentile of a scan, no value has a meaning of its own."
+)
 _LIBRARIES: Final = ("numpy", "scipy", "nibabel", "SimpleITK", "torch")
 
 

@@ -1,6 +1,7 @@
 """The engine of the program: a translator bundle, a segmenter, and the way onto the MR's grid."""
 
 from spinect.bundle import Bundle, load_bundle
+from spinect.card import Card
 from spinect.errors import BundleError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
@@ -34,7 +35,9 @@ class ShippedEngine:
         compute = Compute.choose(options.device, options.precision)
         self.device = compute.device.type
         self._compute = compute
-        self._translator = load_bundle(options.model) if options.kind == "mr" else None
+        self._translator = load_bundle(options.model) if options.translates else None
+        if self._translator is not None:
+            _check_direction(self._translator.card, options)
         self._segmenter = load_bundle(SEGMENTER) if options.segmenter == "embedded" else None
         loaded = [b for b in (self._translator, self._segmenter) if b is not None]
         for bundle in (
@@ -62,14 +65,18 @@ class ShippedEngine:
         return max((plan.peak_bytes for plan in plans), default=0)
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:
-        """Translate (an MR), segment (unless told not to), bring both onto the image's grid."""
+        """Translate, segment (unless told not to), bring both onto the image's grid.
+
+        Masks are of the CT: the synthetic one, or the image where an MR is made of it.
+        """
         translation = found = None
         if self._translator is not None:
             with watch.stage("translate"):
                 translation = self._translate(self._translator, image, options, watch)
         if options.segmenter != "none":
             with watch.stage("segment"):
-                found = self._segment(translation or image, options, watch)
+                made = None if options.makes != "ct" else translation
+                found = self._segment(made or image, options, watch)
         ct = std = vertebrae = subregions = None
         with watch.stage("native"):
             if translation is not None:
@@ -80,7 +87,7 @@ class ShippedEngine:
         said = (*(translation.warnings if translation else ()), *(found.warnings if found else ()))
         return Result(
             ct=ct,
-            ct_iso=translation.ct if translation else None,
+            ct_iso=translation.image if translation else None,
             std=std,
             vertebrae=vertebrae,
             vertebrae_iso=found.vertebrae if found else None,
@@ -91,10 +98,10 @@ class ShippedEngine:
         )
 
     def _translate(
-        self, bundle: Bundle, mr: Volume, options: RunOptions, watch: Stopwatch
+        self, bundle: Bundle, image: Volume, options: RunOptions, watch: Stopwatch
     ) -> Translation:
         return translate(
-            mr,
+            image,
             bundle,
             mode=options.mode,
             steps=options.steps,
@@ -125,6 +132,18 @@ class ShippedEngine:
             device=options.device,
             progress=watch.share,
         )
+
+
+def _check_direction(card: Card, options: RunOptions) -> None:
+    if (card.inputs, card.makes) == (options.kind, options.makes):
+        return
+    its = f"makes {card.makes} of an image of kind {card.inputs}"
+    if card.inputs == "ct" and card.makes == "ct":
+        its = "segments a CT"
+    raise BundleError(
+        f"model {card.name} {its}, these options ask for {options.makes} of an image of kind "
+        f"{options.kind}: choose another model, or set kind and makes as its card does"
+    )
 
 
 def _check_heads(bundle: Bundle, segmenter: str) -> None:

@@ -33,19 +33,21 @@ def _loaded(name: str) -> Bundle:
 
 
 def translate(
-    mr: Volume, model: str | Bundle = TRANSLATOR, *, mode: Mode = "regress", **options: Any
+    source: Volume, model: str | Bundle = TRANSLATOR, *, mode: Mode = "regress", **options: Any
 ) -> Translation:
     """Synthetic CT of an MR with a shipped model, a bundle's folder or a loaded bundle.
 
+    A bundle that was trained for it makes an MR of a CT instead, in relative intensity.
+
     Args:
-        mr: Any grid and orientation.
+        source: An MR, or the CT that such a bundle takes; any grid and orientation.
         mode: "regress", "sample" or "mc".
         options: steps, samples, seed, precision, max_memory, device; see `inference.translate`.
     Returns:
-        The CT in HU on a 1 mm grid, and what the network knows about vertebrae.
+        The image on the bundle's grid, and what the network knows about vertebrae.
     """
     bundle = model if isinstance(model, Bundle) else _loaded(model)
-    return run_translation(mr, bundle, mode=mode, **options)
+    return run_translation(source, bundle, mode=mode, **options)
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,24 @@ from spinect.errors import GeometryError, ImageError
 from spinect.evaluation.measures import Value
 from spinect.evaluation.surface import Mask
 from spinect.geometry import Volume
+from spinect.geometry.volume import Kind
 
 EMPTY = "the region is empty"
 
 
-def check_pair(prediction: Volume, truth: Volume) -> None:
+def check_pair(prediction: Volume, truth: Volume, kind: Kind = "ct") -> None:
     """Refuse what cannot be compared voxel by voxel.
 
+    Args:
+        kind: What both must be.
     Raises:
         GeometryError: The volumes lie on different grids.
-        ImageError: One is not a CT, or holds values that are not finite.
+        ImageError: One is of another kind, or holds values that are not finite.
     """
+    wanted = "a CT in HU" if kind == "ct" else "an MR"
     for name, volume in (("prediction", prediction), ("truth", truth)):
-        if volume.kind != "ct":
-            raise ImageError(f"the {name} must be a CT in HU, not a volume of kind {volume.kind}")
+        if volume.kind != kind:
+            raise ImageError(f"the {name} must be {wanted}, not a volume of kind {volume.kind}")
         if not np.isfinite(volume.data).all():
             bad = int(np.sum(~np.isfinite(volume.data)))
             raise ImageError(

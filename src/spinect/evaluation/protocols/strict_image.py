@@ -1,4 +1,4 @@
-"""The project's own image protocol: HU inside stated regions, every range written down."""
+"""The project's own image protocol: errors inside stated regions, every range written down."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from spinect.errors import GeometryError
+from spinect.errors import GeometryError, ImageError
 from spinect.evaluation import distribution, image
 from spinect.evaluation.fidelity import region_vifp
 from spinect.evaluation.measures import Value
@@ -17,8 +17,10 @@ from spinect.evaluation.regions import SOFT_HU
 from spinect.evaluation.similarity import Image, masked_mean, ms_ssim, similarity_maps
 from spinect.evaluation.surface import Mask
 from spinect.geometry import Volume
+from spinect.geometry.volume import Kind
 
-HU: Final = (-1024.0, 2000.0)  # what the shipped models can express
+Limits = tuple[float, float]
+HU: Final[Limits] = (-1024.0, 2000.0)  # what the shipped models can express
 RANGE: Final = HU[1] - HU[0]  # 3024 HU, the stated range of PSNR
 WHOLE: Final = ("patient", "valid")  # regions large enough for five scales
 _THIN: Final = "an axis has fewer than 6 voxels"
@@ -34,6 +36,7 @@ def strict_image(
     regions: Mapping[str, Mask],
     tissue: Volume | None = None,
     workers: int = 2,
+    limits: Limits = HU,
 ) -> list[Value]:
     """Every image metric in every region of one case.
 
@@ -42,46 +45,58 @@ def strict_image(
     For the similarities, both are mapped to [0, 1] by (HU + 1024) / 3024, clipped, and set to 0
     outside the region "valid" if there is one, so that nothing unknown enters a window. SSIM (3D,
     its window in voxels) and VIFp (sagittal slices, the information of all slices added up) are
-    averaged over the region; MS-SSIM and bone_dice exist for "patient" and "valid" only.
+    averaged over the region; MS-SSIM and bone_dice exist for "patient" and "valid" only. Other
+    `limits` take the place of -1024 and 2000 HU, and there is no bone_dice of MRs.
 
     Args:
-        prediction, truth: CT volumes on one grid.
+        prediction, truth: Two CTs on one grid, or two MRs in the unit of `limits`.
         regions: Name -> boolean mask on that grid, as from `regions_of`; each is cut to "valid".
         tissue: Tissue ids on that grid, where they are known: adds the oracle floor.
         workers: Threads.
+        limits: The values that 0 and 1 of the similarities stand for, and whose distance is the
+            range of PSNR. Those of an MR must be given; "HU" then reads as its unit.
     Returns:
         Values with item "". NaN with a note for an empty region and for what the size forbids.
     Raises:
         GeometryError: The volumes or masks lie on different grids.
-        ImageError: A volume is not a finite CT, or a mask is not boolean.
+        ImageError: A volume is not finite, or not of the truth's kind; limits do not belong to
+            that kind; a mask is not boolean.
     """
-    check_pair(prediction, truth)
+    kind: Kind = "mr" if truth.kind == "mr" else "ct"
+    check_pair(prediction, truth, kind)
+    if (limits == HU) != (kind == "ct"):
+        raise ImageError(
+            f"the range from {limits[0]:g} to {limits[1]:g} does not belong to volumes of kind "
+            f"{kind}: a CT has {HU[0]:g} to {HU[1]:g} HU, an MR needs its own"
+        )
     for name, mask in regions.items():
         check_mask(name, mask, truth)
     if tissue is not None and not tissue.grid.matches(truth.grid):
         raise GeometryError(f"the tissue map has {tissue.grid}, the truth {truth.grid}")
     if "valid" in regions:
         regions = {name: mask & regions["valid"] for name, mask in regions.items()}
-    seen = _similarities(prediction, truth, regions, workers)
+    seen = _similarities(prediction, truth, regions, workers, limits)
 
     def score(name: str) -> list[Value]:
-        return _hu_errors(prediction, truth, name, regions, tissue) + seen[name]
+        return _errors(prediction, truth, name, regions, tissue, limits) + seen[name]
 
     with ThreadPoolExecutor(workers) as pool:
         return [value for values in pool.map(score, regions) for value in values]
 
 
-def _hu_errors(
+def _errors(
     prediction: Volume,
     truth: Volume,
     region: str,
     regions: Mapping[str, Mask],
     tissue: Volume | None,
+    limits: Limits,
 ) -> list[Value]:
-    """The metrics in HU and dB of one region."""
+    """The metrics in the volumes' unit and in dB of one region."""
     mask, valid = regions[region], regions.get("valid")
     names = ["mae", "mse", "bias", "psnr", "histogram", "spectrum"]
-    names += ["bone_dice"] if region in WHOLE else []
+    bony = region in WHOLE and limits == HU
+    names += ["bone_dice"] if bony else []
     names += [] if tissue is None else ["oracle_floor"]
     if not mask.any():
         return [Value(region, "", name, float("nan"), EMPTY) for name in names]
@@ -90,11 +105,11 @@ def _hu_errors(
         image.mae(p, t),
         image.mse(p, t),
         image.bias(p, t),
-        image.psnr(p, t, None, RANGE),
+        image.psnr(p, t, None, limits[1] - limits[0]),
         distribution.histogram(p, t),
         distribution.spectrum(prediction.data, truth.data, mask, truth.grid.spacing, valid),
     ]
-    if region in WHOLE:
+    if bony:
         found.append(dice(p > SOFT_HU[1], t > SOFT_HU[1]))
     if tissue is not None:
         found.append(image.oracle_floor(tissue.data[mask], t, np.ones(t.shape, bool)))
@@ -105,10 +120,14 @@ def _hu_errors(
 
 
 def _similarities(
-    prediction: Volume, truth: Volume, regions: Mapping[str, Mask], workers: int
+    prediction: Volume,
+    truth: Volume,
+    regions: Mapping[str, Mask],
+    workers: int,
+    limits: Limits,
 ) -> dict[str, list[Value]]:
     """SSIM, MS-SSIM and VIFp of all regions, from maps that are made once."""
-    x, y = (unit(volume.data, regions.get("valid")) for volume in (prediction, truth))
+    x, y = (unit(volume.data, regions.get("valid"), limits) for volume in (prediction, truth))
     maps = similarity_maps(x, y, 1.0, workers)
     whole = [name for name in WHOLE if name in regions]
     several = ms_ssim(x, y, [regions[name] for name in whole], 1.0, maps, workers)
@@ -130,9 +149,10 @@ def _similarities(
     return found
 
 
-def unit(hu: NDArray[np.floating], valid: Mask | None) -> Image:
-    """HU -> [0, 1] as float32: -1024 is 0, 2000 is 1, beyond is clipped; 0 where not valid."""
-    scaled = (hu.astype(np.float32) - np.float32(HU[0])) / np.float32(RANGE)
+def unit(values: NDArray[np.floating], valid: Mask | None, limits: Limits = HU) -> Image:
+    """The limits -> [0, 1] as float32, beyond is clipped; 0 where not valid."""
+    scaled = values.astype(np.float32) - np.float32(limits[0])
+    scaled /= np.float32(limits[1] - limits[0])
     np.clip(scaled, 0, 1, out=scaled)
     if valid is not None:
         scaled[~valid] = 0

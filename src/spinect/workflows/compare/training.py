@@ -19,7 +19,7 @@ from spinect.workflows.compare.stages import Facts, Paused
 RUN: Final = "run"
 BUNDLE: Final = "bundle"
 _ENDS: Final = ("max_steps", "max_minutes", "schedule")  # of a preset; the budget says others
-_KEPT: Final = ("task", "paired")  # of a preset that makes its own data
+_KEPT: Final = ("task", "paired", "neighbours")  # of a preset that makes its own data
 _ABOUT: Final = "Trained for a comparison within a stated budget, not for use."
 
 
@@ -86,9 +86,14 @@ def _set(raw: dict[str, Any], row: Row) -> None:
 def _fill_data(raw: dict[str, Any], experiment: Experiment, row: Row) -> None:
     old = raw.get("data", {})
     flat = raw.get("method", {}).get("ndim", 3) == 2
-    own = {key: old[key] for key in _KEPT if key in old}
+    own = {key: old[key] for key in (*_KEPT, "direction") if key in old}
     own = dict(old) if old.get("source") == "dataset" else {"task": "translate", **own}
     own |= experiment.slices if flat else experiment.volumes
+    if own.get("direction", "mr_to_ct") != "mr_to_ct":
+        raise ConfigError(
+            f"row {row.name}: its preset makes an MR of a CT, and a comparison scores synthetic "
+            "CTs: take a preset of the direction mr_to_ct"
+        )
     raw["data"] = own | {
         "source": "dataset",
         "folder": "",
