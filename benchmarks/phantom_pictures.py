@@ -1,8 +1,10 @@
 """Pictures of docs/phantom.md: a phantom in MR, CT and labels, beside a real SPIDER slice.
 
     SPINECT_REALDATA=FOLDER python benchmarks/phantom_pictures.py --seed 1000003
+    python benchmarks/phantom_pictures.py --region pelvis --out docs/images/phantom_pelvis.png
 
-The SPIDER slice (van der Graaf et al., CC BY 4.0) is left out when the folder is absent.
+The SPIDER slice (van der Graaf et al., CC BY 4.0) is left out when the folder is absent. The pelvis
+is shown as its dataset holds it: T1w, T2w, and the CT on the grid of the T2w.
 """
 
 import argparse
@@ -18,10 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy.ndimage import gaussian_filter
 
+from spinect.geometry.resample import resample
 from spinect.io import read
-from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
+from spinect.phantom.anatomy import PELVIS, field_of_view_grid, make_subject, rasterise
 from spinect.phantom.contrast import ct_hu, draw_ct, draw_mr, mr_signal, thick_shell
 from spinect.phantom.maps import DISTANCE_STEP_MM, TissueMap
+from spinect.phantom.pair import make_pair
 
 mpl.use("Agg")
 SPIDER = "mr_dev/spider_65_mr.nii.gz"
@@ -89,20 +93,53 @@ def sheet(made: TissueMap, spider: Path | None) -> plt.Figure:
     return figure
 
 
+def pelvis_sheet(seed: int) -> plt.Figure:
+    """T1w, T2w and CT through heads and prostate, in the plane of the heads, and in the middle."""
+    pelvis = make_subject(seed, PELVIS).pelvis
+    assert pelvis is not None
+    frame = np.array(pelvis.frame)
+    pair = make_pair(seed, PELVIS)
+    images = [pair.mr["T1w"], pair.mr["T2w"], resample(pair.truth_ct, pair.mr["T2w"].grid)]
+    places = {
+        "axial, femoral heads": (2, pelvis.head),
+        "axial, prostate": (2, pelvis.at(1, 0, 40, -133)),
+        "coronal": (1, pelvis.head),
+        "sagittal": (0, (0.0, 0.0, 0.0)),
+    }
+    figure, axes = plt.subplots(3, 4, figsize=(11.5, 6.2), layout="constrained")
+    for row, (name, image) in enumerate(zip(("T1w", "T2w", "CT"), images, strict=True)):
+        volume = image.reoriented("LAS")  # the patient's right on the left of the picture
+        tones = {"vmin": -200, "vmax": 500}
+        if image.kind == "mr":
+            tones = {"vmin": 0, "vmax": float(np.percentile(image.data, 99.5))}
+        for column, (title, (axis, place)) in enumerate(places.items()):
+            at = round(float(volume.grid.index(frame[:3, :3] @ place + frame[:3, 3])[axis]))
+            first, second = (volume.grid.spacing[a] for a in range(3) if a != axis)
+            show(axes[row, column], volume.data.take(at, axis), f"{name}, {title}",
+                 second / first, **tones)  # fmt: skip
+    return figure
+
+
 def main() -> None:
-    """Write docs/images/phantom.png."""
+    """Write docs/images/phantom.png, or the picture of a pelvis."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1_000_003)
+    parser.add_argument("--region", choices=["lumbar", PELVIS], default="lumbar")
     parser.add_argument("--out", type=Path, default=Path("docs/images/phantom.png"))
     args = parser.parse_args()
-    folder = os.environ.get("SPINECT_REALDATA")
-    spider = Path(folder) / SPIDER if folder else None
-    subject = make_subject(args.seed, "lumbar")
-    figure = sheet(rasterise(subject, field_of_view_grid(subject)), spider)
+    if args.region == PELVIS:
+        figure = pelvis_sheet(args.seed)
+    else:
+        folder = os.environ.get("SPINECT_REALDATA")
+        spider = Path(folder) / SPIDER if folder else None
+        subject = make_subject(args.seed, "lumbar")
+        figure = sheet(rasterise(subject, field_of_view_grid(subject)), spider)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
-    figure.savefig(buffer, dpi=85)
-    Picture.open(buffer).convert("RGB").quantize(96).save(args.out, optimize=True)
+    pelvis = args.region == PELVIS  # grey alone needs fewer colours
+    figure.savefig(buffer, dpi=72 if pelvis else 85)
+    picture = Picture.open(buffer).convert("RGB").quantize(32 if pelvis else 96)
+    picture.save(args.out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,10 @@ Channels = Literal[
     "robust3", "hu", "hu_range", "max",
     "robust3_ramps", "hu_range_ramps", "max_ramps", "max_ramps_rip",
 ]  # fmt: skip
-# The grid that a network works on: cubes, or sagittal slices as they were measured.
+# The grid that a network works on: cubes, or slices as they were measured. Its axes are R, A, S, or
+# S, R, A for slices that are axial.
 Raster = Literal["iso", "slices"]
+Axes = Literal["RAS", "SRA"]
 
 
 class Preprocessing(BaseModel, frozen=True, extra="forbid"):
@@ -51,7 +53,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
 
     spacing_mm: float = Field(default=1.0, gt=0)  # isotropic, or in plane
     raster: Raster = "iso"  # "slices": the left-right voxel size of the scan is kept
-    axes: Literal["RAS"] = "RAS"
+    axes: Axes = "RAS"  # of the grid; 2D networks see slices across the first one
     hu_low: float = -1024.0  # HU at -1 of a CT, made or seen
     hu_high: float = 2000.0  # HU at +1
     neighbours: NonNegativeInt = 0  # slices on each side of its own that a 2D network sees
@@ -188,7 +190,7 @@ def verify(name_or_path: str | Path) -> str:
     return found
 
 
-_RASTERS: Final = {"iso": "isotropic", "slices": "in sagittal slices as measured"}
+_RASTERS: Final = {"iso": "isotropic", "slices": "in slices as measured"}
 
 
 def model_card(card: Card) -> str:

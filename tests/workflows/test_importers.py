@@ -12,13 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from spinect.cli.main import app
+from spinect.data.dataset import DatasetPatches
+from spinect.data.options import DatasetOptions
 from spinect.errors import InputError
 from spinect.geometry import Volume
 from spinect.io import read, write_poi, write_table, write_volume
 from spinect.io.archives import Limits, unpack
 from spinect.io.splits import draw_splits, parse_shares
 from spinect.workflows.check import check
-from spinect.workflows.importers import files, synthrad
+from spinect.workflows.importers import files, gold_atlas, synthrad
 from spinect.workflows.importers.write import write_dataset
 
 SHAPE = (40, 36, 12)
@@ -179,6 +181,42 @@ def test_gold_atlas_traps(tmp_path, dicom):
     twice.mkdir()
     assert "1_01_P is there twice" in call("gold-atlas", source, "-o", tmp_path / "b").stderr
     assert "holds no patient" in call("gold-atlas", twice.parent.parent, "-o", out).stderr
+
+
+def test_every_gold_atlas_patient_gets_a_split(tmp_path):
+    """All 19 of the collection; a published split forgets 2_09_P, another one drops 2_10_P."""
+    numbers = {1: range(1, 9), 2: (3, 4, 5, 6, 9, 10, 11), 3: range(1, 5)}
+    names = {f"{site}_{n:02d}_P" for site, own in numbers.items() for n in own}
+    for name in names:
+        (tmp_path / (f"{name} (1)" if name == "3_03_P" else name)).mkdir()
+    found = gold_atlas.plan(tmp_path, tmp_path)
+    assert {one.source for one in found} == names
+    assert len(names) == 19
+    noted = {one.source for one in found if one.row["note"]}
+    assert noted == {"2_10_P"}  # kept, and said to be doubted
+    split = draw_splits({one.subject: (one.person, one.stratum) for one in found},
+                        parse_shares("0.6,0.2,0.2"), 0)  # fmt: skip
+    assert split.keys() == {one.subject for one in found}
+    assert set(split.values()) == {"train", "validation", "test"}
+
+
+def test_gold_atlas_trains_a_translator(gold, tmp_path):
+    """It has no vertebra masks: patches lie anywhere, axial slices, the CT where it is valid."""
+    source, _ = gold
+    out = tmp_path / "set"
+    call("gold-atlas", source, "-o", out, "--split", "1,0,0")
+    options = DatasetOptions(
+        patch=(1, 40, 36), plane="axial", raster="slices", spacing_mm=0.9, place="anywhere",
+        rotate_deg=0, scale=0, elastic_mm=0, augment="off", pose="truth", patches_per_scan=2,
+    )  # fmt: skip
+    stream = DatasetPatches(out, options, 0, 1)
+    assert len(stream.cases) == 3
+    batch = stream[0]
+    assert batch.condition.shape == (2, 3, 1, 40, 36)
+    assert batch.classes is None
+    assert 0.5 < float(batch.inside.mean()) < 0.9  # not where the registration filled in water
+    for case in stream.cases:
+        assert case.spacing == pytest.approx((2.5, 0.9, 0.9))
 
 
 # ---- SynthRAD --------------------------------------------------------------------------------

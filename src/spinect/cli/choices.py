@@ -42,6 +42,7 @@ class Region(StrEnum):
     thoracic = "thoracic"
     cervical = "cervical"
     whole = "whole"
+    pelvis = "pelvis"
 
 
 class Motion(StrEnum):

@@ -21,7 +21,9 @@ def phantom(
             "testing, above for validation.",
         ),
     ] = 0,
-    region: Annotated[c.Region, typer.Option(help="Part of the spine.")] = c.Region.lumbar,
+    region: Annotated[
+        c.Region, typer.Option(help="Part of the spine, or a man's pelvis.")
+    ] = c.Region.lumbar,
     contrast: Annotated[
         str, typer.Option(metavar="LIST", help="Some of T1w, T2w, STIR, water.")
     ] = "T1w,T2w",

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spinect.phantom.anatomy import PELVIS
 from spinect.phantom.contrast import thick_shell
 from spinect.phantom.fields import blur
 from spinect.phantom.maps import DISTANCE_STEP_MM, Subject, TissueMap
@@ -89,9 +90,11 @@ def draw_field_of_view(tissue_map: TissueMap, rng: np.random.Generator) -> Field
     """Where a scan of this subject lies.
 
     Left-right 12-140 mm, under 30 mm in 30 %; the other edges cut in 30 %; half of the scans are
-    turned by a few degrees (12 at most) and stretched by up to 8 %.
+    turned by a few degrees (12 at most) and stretched by up to 8 %. Of a pelvis it is the whole
+    width and depth, and as many slices as MAX_VOXELS allow.
     """
     size = np.array(tissue_map.grid.shape)
+    pelvis = tissue_map.subject.part == PELVIS
     width = rng.uniform(12, 30) if rng.random() < 0.3 else rng.uniform(30, 140)
     depth, height = size[1], min(size[2], rng.uniform(150, 320))
     if rng.random() < 0.3:
@@ -103,11 +106,16 @@ def draw_field_of_view(tissue_map: TissueMap, rng: np.random.Generator) -> Field
         shorter = max(height / excess, min(height, 120))
         depth *= min(1.0, height / excess / shorter)
         height = shorter
+    if pelvis:
+        width, depth = size[0], size[1]
+        height = max(1, MAX_VOXELS // (width * depth))
     shape = np.minimum(np.array([width, depth, height]).astype(int), size)
     spine = np.array(list(tissue_map.subject.centres.values()))
     anchor = tissue_map.grid.index(spine[rng.integers(len(spine))])
     centre = anchor + rng.uniform(-0.4, 0.4, 3) * shape
     centre[0] = anchor[0] + rng.normal(0, 8)
+    if pelvis:
+        centre = rng.uniform(0, size)
     half = (shape - 1) / 2
     centre = np.clip(np.rint(centre - half) + half, half, size - 1 - half)
     matrix = np.eye(3)

@@ -6,7 +6,8 @@ The folder's layout is the one that ``spinect phantom`` writes. What a patient n
     sub-X/anat/sub-X_T2w.nii.gz                          the MR; acq, run tell series apart
     derivatives/truth/sub-X/sub-X_space-iso_*            in the MR's world, at any grid; or
     derivatives/truth/sub-X/sub-X_space-T2w_*            on the MR's own grid:
-        ct, desc-vertebrae_dseg, and desc-subregions_dseg if there is one
+        ct, desc-vertebrae_dseg, and desc-subregions_dseg if there is one; to translate,
+        patches that lie anywhere need no mask
     derivatives/registered/registration.tsv              instead: what ``spinect register`` made;
                                                          `data.series` reads it
 
@@ -19,6 +20,7 @@ lie along its last axis, is (32, 128, 128), and their 256 x 256 slice is (1, 256
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +80,17 @@ class DatasetPatches(Dataset[Batch]):
             person = people(folder)
             own = half_of([[person[name] for name in names]], half)
             names = [name for name in names if person[name] in own]
-        found = find_series(folder, names, options.contrast, options.pose)
-        working = Working(options.raster, options.intensity, options.spacing_mm)
+        found = find_series(folder, names, options.contrast, options.pose, options.needs_masks)
+        working = Working(options.raster, options.intensity, options.spacing_mm, options.axes)
         if options.cache:
             kept = [(one.name, prepare_series(folder, one, working)) for one in found]
             cases = [Case.load(*one) for one in kept]
         else:
             cases = [build_case(one, working) for one in found]
         self.cases = _with_slices(cases, options.min_pixels)
+        self._masked = all(case.masks for case in self.cases)
+        if not self._masked:
+            LOG.info("no masks of some patients: nothing is taught but the image")
         # Slices are drawn evenly over all series; patches, and those near bone, series by series.
         counts = np.array([c.shape[0] if options.whole_slices else 1 for c in self.cases], float)
         self._shares = counts / counts.sum()
@@ -128,6 +133,8 @@ class DatasetPatches(Dataset[Batch]):
             )
         seen = read_patch(case, warp, o.border, self._reach, o.interpolation)
         batch = self._batch(case, warp, seen, rng)
+        if not self._masked:
+            batch = replace(batch, classes=None, centre=None, offset=None)
         if o.neighbours:
             batch = middle_of(batch, o.neighbours, *_held(warp, case.shape[0]))
         if not o.whole_slices:
@@ -232,7 +239,7 @@ def stack(parts: list[Batch]) -> Batch:
 
 
 def _with_slices(cases: list[Case], pixels: int) -> list[Case]:
-    """Those with a sagittal slice of at least `pixels` pixels of vertebrae; the others are told."""
+    """Those with a slice of at least `pixels` pixels of vertebrae; the others are told."""
     most = [int((np.asarray(c.arrays["vertebrae"]) > 0).sum((1, 2)).max()) if pixels else 0
             for c in cases]  # fmt: skip
     kept = [c for c, n in zip(cases, most, strict=True) if n >= pixels]

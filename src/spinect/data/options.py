@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spinect.card import Raster
+from spinect.card import Axes, Raster
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
 from spinect.data.series import Pose
@@ -12,6 +12,8 @@ from spinect.data.warp import Border
 from spinect.errors import ConfigError
 from spinect.io.participants import SPLITS
 from spinect.protocols import Intensity
+
+Plane = Literal["sagittal", "axial"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class DatasetOptions:
         task: "translate" gives one image and shows the other; "segment" gives CT channels.
         direction: "mr_to_ct" shows the MR and teaches the CT, "ct_to_mr" the other way round.
         neighbours: Slices to each side whose channels are shown beside a slice's own.
-        patch: Voxels along R, A, S; 1 along R means sagittal slices.
+        patch: Voxels along R, A, S; 1 along R means sagittal slices. With axial slices along
+            S, R, A.
+        plane: Of slices.
         scans: Patients of an item. patches_per_scan: Patches of each of them.
         raster, spacing_mm, intensity: Working grid and scale of the MR, see `Working`.
         place: "bone": 4 of 5 patches are centred near bone. "anywhere": patches lie anywhere, and
@@ -57,6 +61,7 @@ class DatasetOptions:
     direction: Direction = "mr_to_ct"
     neighbours: int = 0
     patch: Triple = (96, 96, 96)
+    plane: Plane = "sagittal"
     scans: int = 1
     patches_per_scan: int = 2
     raster: Raster = "iso"
@@ -85,6 +90,10 @@ class DatasetOptions:
         moved = max(self.rotate_deg, self.scale, self.elastic_mm) > 0
         if self.raster == "slices" and not flat:
             raise ConfigError(f"raster slices is for 2D, the patch is {_text(self.patch)}")
+        if self.plane == "axial" and not flat:
+            raise ConfigError(f"plane axial is for 2D, the patch is {_text(self.patch)}")
+        if self.plane == "axial" and self.task == "segment":
+            raise ConfigError("task segment makes masks of sagittal slices: leave plane out")
         if self.min_pixels and not flat:
             raise ConfigError(f"min_pixels is for 2D, the patch is {_text(self.patch)}")
         if moved and (self.copies > 1 or self.place == "anywhere"):
@@ -113,8 +122,8 @@ class DatasetOptions:
             self._refuse_of_mr()
         if sum(self.mirrored) > 1:
             raise ConfigError(
-                f"one axis at most is mirrored: the shares {_text(self.mirrored)} along R, A, S "
-                "exceed 1"
+                f"one axis at most is mirrored: the shares {_text(self.mirrored)} along "
+                f"{', '.join(self.axes)} exceed 1"
             )
 
     def _refuse_of_mr(self) -> None:
@@ -133,9 +142,21 @@ class DatasetOptions:
             )
 
     @property
+    def axes(self) -> Axes:
+        """Of the patch: its slices lie across the first one."""
+        return "SRA" if self.plane == "axial" else "RAS"
+
+    @property
     def mirrored(self) -> tuple[float, float, float]:
-        """Share of the patches mirrored along R, A, S."""
-        return (0.5 * self.flip, *self.mirror)
+        """Share of the patches mirrored along each axis of the patch."""
+        along = dict(zip("RAS", (0.5 * self.flip, *self.mirror), strict=True))
+        first, second, third = (along[axis] for axis in self.axes)
+        return first, second, third
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether nothing can be taken from a patient without vertebrae."""
+        return self.task == "segment" or self.place == "bone" or self.min_pixels > 0
 
     @property
     def whole_slices(self) -> bool:

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from spinect.card import Raster, file_sha256
+from spinect.card import Axes, Raster, file_sha256
 from spinect.data.intensity import inside_field_of_view, mr_channels, unit_of_max
 from spinect.data.series import Series
 from spinect.data.stream import Triple
@@ -36,19 +36,20 @@ from spinect.protocols import Intensity
 
 LOG = logging.getLogger(__name__)
 ARRAYS = ("channels", "hu", "vertebrae", "subregions", "distance", "bone", "valid")
+BONE_HU = 200.0  # what is bone where no mask says so
 _FORMAT = "3"  # of the arrays; those of an older one are made again
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def working_grid(native: Grid, raster: Raster, spacing_mm: float) -> Grid:
-    """The grid that a network works on, in training and in inference alike; axes near R, A, S.
+def working_grid(native: Grid, raster: Raster, spacing_mm: float, axes: Axes = "RAS") -> Grid:
+    """The grid that a network works on, in training and in inference alike.
 
     Args:
         native: Of the scan.
-        raster, spacing_mm: As in `Working`.
+        raster, spacing_mm, axes: As in `Working`.
     """
-    grid = native.canonical()
+    grid = native.reoriented(axes)
     across = spacing_mm if raster == "iso" else float(grid.spacing[0])
     return grid.with_spacing((across, spacing_mm, spacing_mm))
 
@@ -58,18 +59,20 @@ class Working:
     """The settings that prepared arrays depend on.
 
     Attributes:
-        raster: "iso": cubes of `spacing_mm`; "slices": `spacing_mm` in the sagittal plane, the
-            left-right voxel size of the scan kept. Axes R, A, S.
+        raster: "iso": cubes of `spacing_mm`; "slices": `spacing_mm` in the plane of the last two
+            axes, the voxel size of the scan along the first one kept.
         intensity: Of the MR: "robust" is the pair of channels of `mr_channels`, "max" is [0, max].
+        axes: Those that the grid's are closest to; "SRA" for axial slices.
     """
 
     raster: Raster = "iso"
     intensity: Intensity = "robust"
     spacing_mm: float = 1.0
+    axes: Axes = "RAS"
 
     def grid(self, native: Grid) -> Grid:
         """Of the arrays of a series whose MR lies on `native`."""
-        return working_grid(native, self.raster, self.spacing_mm)
+        return working_grid(native, self.raster, self.spacing_mm, self.axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,19 +83,20 @@ class Case:
         name: Of the series.
         arrays: channels (C + 1, *S) float16, the last one 1 inside the field of view; hu int16,
             vertebrae, subregions and valid uint8, distance int8 (DISTANCE_STEP_MM), bone (N, 3)
-            voxels of labelled bone.
+            voxels of labelled bone. Without masks distance is that to a CT above BONE_HU.
         centres: Vertebra id -> centre of its body, voxels.
-        spacing: mm.
+        spacing: mm. masks: Whether there are vertebrae.
     """
 
     name: str
     arrays: Arrays
     centres: dict[int, NDArray[np.float64]]
     spacing: Spacing
+    masks: bool = True
 
     @property
     def shape(self) -> Triple:
-        """Voxels along R, A, S."""
+        """Voxels along the axes of the working grid."""
         first, second, third = self.arrays["hu"].shape
         return first, second, third
 
@@ -103,7 +107,7 @@ class Case:
         arrays = {k: np.load(folder / f"{k}.npy", mmap_mode="r") for k in ARRAYS}
         first, second, third = meta["spacing_mm"]
         centres = {int(k): np.array(c) for k, c in meta["centres"].items()}
-        return cls(name, arrays, centres, (first, second, third))
+        return cls(name, arrays, centres, (first, second, third), meta.get("masks", True))
 
 
 def prepare_series(folder: Path, series: Series, working: Working | None = None) -> Path:
@@ -128,7 +132,7 @@ def prepare_series(folder: Path, series: Series, working: Working | None = None)
     try:
         for label, array in case.arrays.items():
             np.save(part / f"{label}.npy", array)
-        facts = {"settings": vars(working), "spacing_mm": case.spacing}
+        facts = {"settings": vars(working), "spacing_mm": case.spacing, "masks": case.masks}
         write_json(facts | {"centres": {str(k): c.tolist() for k, c in case.centres.items()}},
                    part / "case.json")  # fmt: skip
         try:
@@ -163,7 +167,7 @@ def build_case(series: Series, working: Working) -> Case:
     spacing = (first, second, third)
     # The largest value as measured, not that of a resampling: inference finds the same.
     arrays = _arrays(mr, own, working.intensity, float(native.data.max()), spacing)
-    return Case(series.name, arrays, _centres(arrays), spacing)
+    return Case(series.name, arrays, _centres(arrays), spacing, "vertebrae" in own)
 
 
 def _content(series: Series, folder: Path) -> str:
@@ -181,8 +185,9 @@ def _arrays(
         channels = mr_channels(image, inside, spacing)[0]
     else:
         channels = torch.cat([unit_of_max(image, most), inside], 1)[0]
-    ct, vertebrae = own["ct"].data, own["vertebrae"].data.astype(np.uint8)
-    nothing = np.zeros_like(vertebrae)
+    ct = own["ct"].data
+    nothing = np.zeros(ct.shape, np.uint8)
+    vertebrae = own["vertebrae"].data.astype(np.uint8) if "vertebrae" in own else nothing
     subregions = own["subregions"].data.astype(np.uint8) if "subregions" in own else nothing
     valid = own["valid"].data.astype(np.uint8) if "valid" in own else nothing + np.uint8(1)
     return {
@@ -190,7 +195,7 @@ def _arrays(
         "hu": np.round(ct).clip(-1024, 3071).astype(np.int16),
         "vertebrae": vertebrae,
         "subregions": subregions,
-        "distance": _distance(vertebrae > 0, spacing),
+        "distance": _distance(vertebrae > 0 if "vertebrae" in own else ct > BONE_HU, spacing),
         "bone": np.argwhere(vertebrae > 0)[::7].astype(np.int16),
         "valid": valid,
     }

@@ -73,13 +73,16 @@ def patients(folder: Path, split: str) -> list[str]:
     return sorted(found)
 
 
-def find_series(folder: Path, names: Sequence[str], contrast: str, pose: Pose) -> list[Series]:
+def find_series(
+    folder: Path, names: Sequence[str], contrast: str, pose: Pose, masks: bool = True
+) -> list[Series]:
     """The series of some patients.
 
     Args:
         contrast: Suffix of the MR.
         pose: "registered": what `spinect register` made and did not reject. "truth": every series
             that was aligned from the start. "auto": registered where its table is there.
+        masks: Whether a series in truth needs vertebrae.
     Raises:
         InputError: A file is missing or there twice, or nothing was registered for these patients.
     """
@@ -88,13 +91,18 @@ def find_series(folder: Path, names: Sequence[str], contrast: str, pose: Pose) -
     LOG.info("reading the %s pose of %d patients", pose, len(names))
     if pose == "truth":
         known = {patient.name: patient for patient in find_patients(folder)}
-        each = [truth_series(folder, known.get(n) or Patient(n, ()), contrast) for n in names]
+        each = [
+            truth_series(folder, known.get(n) or Patient(n, ()), contrast, masks) for n in names
+        ]
         return _told_apart([series for several in each for series in several])
     return _told_apart(registered_series(folder, names, contrast))
 
 
-def truth_series(folder: Path, patient: Patient, contrast: str) -> list[Series]:
+def truth_series(folder: Path, patient: Patient, contrast: str, masks: bool = True) -> list[Series]:
     """MR, CT, vertebrae and, where there is one, subregions of every series of a patient.
+
+    Args:
+        masks: Whether vertebrae are needed.
 
     Raises:
         InputError: The patient has no MR of this contrast, or none of them has its CT and masks.
@@ -110,7 +118,7 @@ def truth_series(folder: Path, patient: Patient, contrast: str) -> list[Series]:
         ]
         stem, iso = next((one for one in stems if _part(one[0], "ct")), stems[1])
         try:
-            found.append(Series(scan.name.stem, scan.path, _parts(stem), iso))
+            found.append(Series(scan.name.stem, scan.path, _parts(stem, masks), iso))
         except InputError as error:
             lacking.append(str(error))
     if not found:
@@ -159,9 +167,9 @@ def _part(stem: Path, part: str) -> Path | None:
     return found[0] if found else None
 
 
-def _parts(stem: Path) -> dict[str, Path]:
+def _parts(stem: Path, masks: bool = True) -> dict[str, Path]:
     found = {part: _part(stem, part) for part in _ENDS}
-    for part in _NEEDED:
+    for part in _NEEDED if masks else _NEEDED[:1]:
         if found[part] is None:
             raise InputError(_missing(stem.with_name(stem.name + _ENDS[part] + IMAGES[0])))
     return {part: path for part, path in found.items() if path is not None}
@@ -183,4 +191,7 @@ def _there(path: Path) -> Path:
 
 
 def _missing(path: Path) -> str:
-    return f"{path} is missing: training from a dataset needs MR, CT and masks"
+    return (
+        f"{path} is missing: training from a dataset needs MR, CT and masks; without masks it "
+        "translates only, with place anywhere and min_pixels 0"
+    )

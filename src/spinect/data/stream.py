@@ -25,6 +25,7 @@ from spinect.data.neighbours import middle_of
 from spinect.data.targets import targets
 from spinect.data.unpaired import Half, half_of
 from spinect.errors import ConfigError
+from spinect.phantom.anatomy import PELVIS
 from spinect.phantom.contrast import (
     ContrastName,
     ct_hu,
@@ -37,6 +38,7 @@ from spinect.phantom.contrast import (
 from spinect.phantom.fields import blur
 from spinect.phantom.maps import TissueMap
 from spinect.phantom.scanner import acquire, back_skin, draw_scan
+from spinect.phantom.series import axial
 from spinect.protocols import Batch
 
 Task = Literal["translate", "segment"]
@@ -231,7 +233,10 @@ def _person(path: Path) -> str:
 
 def draw_patches(scene: Scene, patch: Triple, count: int, rng: np.random.Generator) -> list[Triple]:
     """First voxels of patches; most are centred on bone, and all overlap the scene."""
-    bone = ((scene.vertebrae > 0) & (scene.subregions < 60) & scene.known).nonzero()
+    bony = (scene.vertebrae > 0) & (scene.subregions < 60)
+    if scene.subject.part == PELVIS:
+        bony = scene.distance < 0  # hips and femora have no label
+    bone = (bony & scene.known).nonzero()
     starts = []
     for _ in range(count):
         if len(bone) > 0 and rng.random() < _ON_BONE:
@@ -282,7 +287,10 @@ def scan_mr(
     skin = back_skin(scene.tissue)
     inside = [c[1] for c in scene.centres.values() if 0 <= c[2] < scene.shape[2]]
     front = max(inside, default=skin + 85) - skin
-    return acquire(water[0], fat[0], draw_scan(name, rng, front), skin=skin, generator=generator)
+    scan = draw_scan(name, rng, front)
+    if scene.subject.part == PELVIS:
+        scan = axial(scan)
+    return acquire(water[0], fat[0], scan, skin=skin, generator=generator)
 
 
 def simulate_ct(

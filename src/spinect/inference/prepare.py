@@ -40,7 +40,7 @@ class Prepared:
     """A network's input without tiles.
 
     Attributes:
-        grid: As the bundle's card says, axes near R, A, S.
+        grid: As the bundle's card says.
         channels: (C, X, Y, Z) float32 without ramps; `outside` outside the field of view.
         inside: (X, Y, Z) bool, the field of view.
         peeled: Constant boundary planes of the source that are outside of it.
@@ -59,7 +59,7 @@ class Prepared:
 def bundle_grid(grid: Grid, card: Card) -> Grid:
     """The grid on which a bundle works for a volume on `grid`."""
     settings = card.preprocessing
-    return working_grid(grid, settings.raster, settings.spacing_mm)
+    return working_grid(grid, settings.raster, settings.spacing_mm, settings.axes)
 
 
 def prepare(volume: Volume, card: Card) -> Prepared:

@@ -115,7 +115,7 @@ class Walk:
         card, method = bundle.card, bundle.method
         if method.ndim == 2 and card.preprocessing.tile[0] != 1:
             raise BundleError(
-                f"bundle {card.name} is two-dimensional: its tile must be one sagittal slice, "
+                f"bundle {card.name} is two-dimensional: its tile must be one slice, "
                 f"not {card.preprocessing.tile}"
             )
         _check_neighbours(bundle)

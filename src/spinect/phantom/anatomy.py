@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spinect.anatomy import SACRUM
 from spinect.errors import ConfigError
@@ -19,21 +20,25 @@ from spinect.phantom import canal
 from spinect.phantom import rasterise as voxels
 from spinect.phantom.canal import Level
 from spinect.phantom.maps import Subject, TissueMap
+from spinect.phantom.pelvic import pelvic_body
+from spinect.phantom.pelvis import AGES, Pelvis, draw_pelvis, level
 from spinect.phantom.shapes import Bone, Float, apply
-from spinect.phantom.skeleton import sacral_body, sacral_canal, skeleton
+from spinect.phantom.skeleton import COCCYX_HALF_DEPTH, sacral_body, sacral_canal, skeleton
 from spinect.phantom.spine import SACRAL_IDS, neutral, rotation, translation
 from spinect.phantom.subject import RANK, Build, draw
 from spinect.phantom.surgery import operate
-from spinect.phantom.surroundings import surround
+from spinect.phantom.surroundings import Body, surround
 
-Region = Literal["lumbar", "thoracic", "cervical", "whole"]
+Region = Literal["lumbar", "thoracic", "cervical", "whole", "pelvis"]
 Motion = Literal["none", "rigid", "articulated"]
+PELVIS: Final = "pelvis"
 # Ranges of the first and last rank in the field of view (T12 = 19, S1 = 25).
 REGIONS: Final[dict[str, tuple[tuple[float, float], tuple[float, float]]]] = {
     "lumbar": ((16.2, 17.8), (26.5, 29.8)),
     "thoracic": ((8.0, 9.0), (18.0, 19.5)),
     "cervical": ((0.0, 0.5), (9.0, 10.5)),
     "whole": ((0.0, 0.5), (30.0, 30.6)),
+    "pelvis": ((23.7, 24.1), (25.0, 25.0)),  # its height is fixed, see `pelvis`
 }
 # The vertebrae whose connecting line stands upright in the scanner.
 UPRIGHT: Final[dict[str, tuple[int, int]]] = {
@@ -41,6 +46,7 @@ UPRIGHT: Final[dict[str, tuple[int, int]]] = {
     "thoracic": (19, 8),
     "cervical": (12, 2),
     "whole": (26, 5),
+    "pelvis": (26, 19),
 }
 Poses = Mapping[int, Float]
 GLOBAL: Final = 0  # key of the whole body's motion in a set of poses
@@ -57,6 +63,7 @@ class Anatomy:
         bones: Every bone in the neutral world.
         subject: The person, with body centres in the neutral pose.
         window: (2, 3) corners of the field of view in the neutral world, mm.
+        pelvis: Hips, femora and outline of the region "pelvis"; None elsewhere.
     """
 
     seed: int
@@ -66,6 +73,7 @@ class Anatomy:
     bones: tuple[Bone, ...]
     subject: Subject
     window: Float
+    pelvis: Pelvis | None = None
 
 
 def make_subject(seed: int, region: Region = "lumbar", shift: float = 0.0) -> Anatomy:
@@ -83,6 +91,8 @@ def make_subject(seed: int, region: Region = "lumbar", shift: float = 0.0) -> An
             f"no phantom with seed {seed} and region {region!r}: "
             f"the seed is not negative and the region one of {', '.join(REGIONS)}"
         )
+    if region == PELVIS:
+        return _make_pelvis(seed, shift)
     build = draw(seed)
     frames = neutral(build, *UPRIGHT[region])
     rng = np.random.default_rng([seed, 3])
@@ -100,6 +110,29 @@ def make_subject(seed: int, region: Region = "lumbar", shift: float = 0.0) -> An
     )
     window = _window(frames, build, region, shift, rng)
     return Anatomy(seed, region, build, frames, skeleton(build, frames, seed), subject, window)
+
+
+def _make_pelvis(seed: int, shift: float) -> Anatomy:
+    """A man of 50-85 years whose field of view is the pelvis."""
+    build = draw(seed, "M", AGES)
+    frames = level(neutral(build, *UPRIGHT[PELVIS]), build, seed)
+    pelvis = draw_pelvis(build, frames[26], seed)
+    rng = np.random.default_rng([seed, 3])
+    trabecular = 290 - 2.2 * (build.age - 50) + 30 * rng.standard_normal()
+    subject = Subject(
+        seed=seed,
+        age=round(build.age, 1),
+        sex=build.sex,
+        marrow_fat=float(np.clip(0.4 + 0.05 * rng.standard_normal(), 0.3, 0.55)),
+        trabecular_hu=float(np.clip(trabecular, 160, 290)),
+        centres=_centres(frames),
+        part=PELVIS,
+    )
+    ranks = np.array(sorted((RANK[v], f[2, 3]) for v, f in frames.items()))
+    first = float(rng.uniform(*REGIONS[PELVIS][0]))
+    top = float(np.interp(first, ranks[:, 0], ranks[:, 1])) + shift
+    bones = skeleton(build, frames, seed, pelvis)
+    return Anatomy(seed, PELVIS, build, frames, bones, subject, pelvis.window(top), pelvis)
 
 
 def _centres(frames: Mapping[int, Float]) -> dict[int, tuple[float, float, float]]:
@@ -158,7 +191,14 @@ def pose(
     Returns:
         Vertebra id -> 4x4, posed world from neutral world; key `GLOBAL` holds the body's motion.
         The sacrum moves as one piece, and so do vertebrae that have grown together.
+    Raises:
+        ConfigError: Articulated motion of a pelvis: none of its joints bends.
     """
+    if motion == "articulated" and anatomy.region == PELVIS:
+        raise ConfigError(
+            "motion articulated bends the joints of a spine, and a pelvis phantom is one piece: "
+            "choose none or rigid"
+        )
     rng = np.random.default_rng([anatomy.seed, 4, seed])
     whole = np.eye(4)
     if motion != "none":
@@ -272,8 +312,20 @@ def rasterise(anatomy: Anatomy, grid: Grid, poses: Poses | None = None) -> Tissu
     canal.add_discs(grid, subregions, solid, spine)
     distance = voxels.bone_distance(bones.distance, grid)
     rng = np.random.default_rng([anatomy.seed, 5])
-    tissue = surround(grid, vertebrae, subregions, distance, spine, rng)
     posed = {v: poses[v] @ f for v, f in anatomy.frames.items()}
+    body = None if anatomy.pelvis is None else _pelvic_body(anatomy, poses, posed, distance)
+    tissue = surround(grid, vertebrae, subregions, distance, spine, rng, body)
     operate(tissue, grid, anatomy.build, posed)
     subject = replace(anatomy.subject, centres=_centres(posed))
     return TissueMap(grid, tissue, vertebrae, subregions, distance, subject)
+
+
+def _pelvic_body(
+    anatomy: Anatomy, poses: Poses, posed: dict[int, Float], distance: NDArray[np.int8]
+) -> Body:
+    """What lies round the bones of a pelvis; all of it moves with the sacrum."""
+    assert anatomy.pelvis is not None
+    world = poses[SACRAL_IDS[0]] @ np.array(anatomy.pelvis.frame)
+    depth = {v: sacral_body(anatomy.build, v)[1] for v in SACRAL_IDS[:-1]}
+    depth[SACRAL_IDS[-1]] = COCCYX_HALF_DEPTH * anatomy.build.size
+    return pelvic_body(anatomy.pelvis, posed, world, depth, distance)

@@ -150,6 +150,8 @@ def sac_distance(grid: Grid, cols: Columns, room: float = 0.0) -> tuple[Box, Arr
     on = cols.rank < SAC_END_RANK
     box = tube_box(grid, cols.x, cols.y, rx, ry, on, 2.0)
     i, j, k = box
+    if min(s.stop - s.start for s in box) <= 0:  # the sac lies outside the grid
+        return (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.float32)
     sx, sy = grid.spacing[:2]
     x = (np.arange(i.start, i.stop)[:, None, None] * sx - cols.x[k]).astype(np.float32)
     y = (np.arange(j.start, j.stop)[:, None] * sy - cols.y[k]).astype(np.float32)

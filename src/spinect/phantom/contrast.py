@@ -5,17 +5,20 @@ values are typical ones of textbooks (assumed); those of bone follow the measure
 All functions work on batches (B, *S) with two or three spatial axes, on any device.
 """
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spinect.phantom.fields import blur, smooth_field
 from spinect.phantom.maps import Subject
+from spinect.phantom.tissues import PELVIC
 from spinect.phantom.tissues import Tissue as T
 
 ContrastName = Literal["T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed", "random"]
@@ -68,8 +71,19 @@ TISSUES: Final[dict[T, Row]] = {
     T.BRAIN: Row(36, 3, 0, (0.35, 0.5), (0.35, 0.55), (0.35, 0.55), (0.5, 0.8)),
     T.METAL: Row(3000, 0, 0, _DARK, _DARK, _DARK, _DARK),
     T.SCAR: Row(55, 10, 0.1, (0.2, 0.4), (0.1, 0.4), (0.1, 0.5), (0.4, 0.7)),
+    T.COMPACT: Row(1200, 80, 0, (0.02, 0.12), (0.02, 0.1), (0.01, 0.08), (0.02, 0.2)),
+    T.HIP_MARROW: Row(225, 30, 0.7, (0.2, 0.4), (0.12, 0.4), (0.12, 0.4), (0.5, 0.85)),
+    T.PROSTATE: Row(42, 4, 0, (0.28, 0.4), (0.22, 0.38), (0.25, 0.45), (0.5, 0.75)),
+    T.PROSTATE_PERIPHERAL: Row(38, 4, 0, (0.26, 0.38), (0.5, 0.75), (0.5, 0.8), (0.6, 0.85)),
+    T.SEMINAL_VESICLE: Row(28, 4, 0, (0.22, 0.34), (0.65, 0.95), (0.65, 0.95), (0.6, 0.95)),
+    T.BLADDER_WALL: Row(35, 5, 0.02, (0.25, 0.38), (0.12, 0.25), (0.15, 0.3), (0.45, 0.65)),
+    T.RECTUM: Row(40, 5, 0.03, (0.28, 0.4), (0.18, 0.35), (0.2, 0.45), (0.45, 0.7)),
+    T.ERECTILE: Row(45, 5, 0, (0.3, 0.42), (0.5, 0.85), (0.55, 0.9), (0.6, 0.9)),
 }
-BONE: Final[tuple[T, ...]] = (T.CORTEX, T.MARROW, T.OTHER_CORTEX, T.OTHER_MARROW)
+BONE: Final[tuple[T, ...]] = (
+    T.CORTEX, T.MARROW, T.OTHER_CORTEX, T.OTHER_MARROW, T.COMPACT, T.HIP_MARROW,
+)  # fmt: skip
+_SPINAL: Final = len(T) - len(PELVIC)  # tissues whose values come from a subject's first draws
 _SOFT_TEXTURE_HU: Final = 6.0  # low-frequency SD within soft tissue
 _TRABECULAR_TEXTURE: Final = (14.0, 16.0)  # HU, SD of the coarse (shared with MR) and fine texture
 _SHELL_SPREAD: Final = 0.4  # SD of the logarithm of the shell's thickness over one bone
@@ -107,9 +121,21 @@ class MrRecipe:
     disc_spread: float  # how far discs differ from each other
 
 
+def _drawn(
+    rng: np.random.Generator, draw: Callable[[np.random.Generator, int], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """One number for each tissue; those of a pelvis are drawn aside.
+
+    A tissue that is added must not change what a seed gives for the spine.
+    """
+    aside = copy.deepcopy(rng).spawn(1)[0]
+    return np.concatenate([draw(rng, _SPINAL), draw(aside, len(PELVIC))])
+
+
 def draw_ct(subject: Subject, rng: np.random.Generator) -> CtRecipe:
     """Tissue values and resolution of one CT of `subject`."""
-    hu = np.array([TISSUES[t].hu + TISSUES[t].hu_sd * rng.standard_normal() for t in T])
+    means, spreads = (np.array([getattr(TISSUES[t], k) for t in T]) for k in ("hu", "hu_sd"))
+    hu = means + spreads * _drawn(rng, lambda r, n: r.standard_normal(n))
     if rng.random() < 0.35:  # contrast medium
         arterial = rng.uniform(120, 250)
         hu[T.ARTERY], hu[T.VEIN] = arterial, arterial * rng.uniform(0.5, 0.95)
@@ -118,6 +144,8 @@ def draw_ct(subject: Subject, rng: np.random.Generator) -> CtRecipe:
     hu[T.MARROW] = subject.trabecular_hu
     hu[T.OTHER_MARROW] = 0.7 * subject.trabecular_hu + rng.normal(0, 20)
     hu[T.CORTEX] = hu[T.OTHER_CORTEX] = rng.uniform(1200, 1800)
+    hu[T.COMPACT] = np.clip(hu[T.COMPACT], 1050, 1350)
+    hu[T.HIP_MARROW] = np.clip(hu[T.HIP_MARROW], 170, 280)
     return CtRecipe(
         hu=tuple(hu.tolist()),
         body_shell_mm=rng.uniform(0.25, 0.45),
@@ -206,8 +234,8 @@ def draw_mr(name: ContrastName, subject: Subject, rng: np.random.Generator) -> M
     """Tissue values of one MR contrast for `subject`, inside the recipe's ranges x U(0.75, 1.3)."""
     column = {"T1w": "t1", "T2w": "t2", "STIR": "stir", "random": "t2"}.get(name, "gre")
     ranges = np.array([getattr(TISSUES[t], column) for t in T])
-    water = rng.uniform(ranges[:, 0], ranges[:, 1])
-    water *= rng.uniform(0.75, 1.3, len(water))
+    water = ranges[:, 0] + np.ptp(ranges, axis=1) * _drawn(rng, lambda r, n: r.random(n))
+    water *= _drawn(rng, lambda r, n: r.uniform(0.75, 1.3, n))
     spans = {"T1w": (0.9, 1.1), "T2w": (0.5, 0.95), "STIR": (0.0, 0.08), "water": (0.05, 0.25)}
     low, high = spans.get(name, (0.7, 1.2))
     fat = rng.uniform(low, high)
@@ -215,15 +243,19 @@ def draw_mr(name: ContrastName, subject: Subject, rng: np.random.Generator) -> M
     fraction[T.MARROW] = subject.marrow_fat
     fraction[T.OTHER_MARROW] = min(0.9, subject.marrow_fat + rng.uniform(0, 0.15))
     fraction[T.MUSCLE] = rng.uniform(0.02, 0.12)
+    fraction[T.HIP_MARROW] = float(np.clip(subject.marrow_fat + 0.2, 0.55, 0.85))
     if name == "fat":
         water *= rng.uniform(0.02, 0.1)
     if name == "random":
-        water, fat = rng.uniform(0.03, 1.2, len(water)), rng.uniform(0.0, 1.2)
+        water = _drawn(rng, lambda r, n: r.uniform(0.03, 1.2, n))
+        fat = rng.uniform(0.0, 1.2)
         water[T.CORTEX] = rng.uniform(0, 0.35 if rng.random() < 0.85 else 1.0)
         water[[T.AIR, T.GAS, T.LUNG]] = rng.uniform(0, 0.05, 3)
         fraction[T.MARROW] = rng.uniform(0.1, 0.8)
+    water[T.COMPACT] = water[T.CORTEX]
     if name in ("T1w", "T2w", "STIR") and rng.random() < 0.1:  # slow or refocused flow
         water[[T.ARTERY, T.VEIN]] = rng.uniform(0.4, 1.0, 2)
+    calm = 0.3 if subject.part == "pelvis" else 1.0  # a full bladder shows every grain
     rim = rng.uniform(0, 0.6) if column == "gre" else rng.uniform(0.8, 1.5)
     return MrRecipe(
         name=name,
@@ -236,7 +268,7 @@ def draw_mr(name: ContrastName, subject: Subject, rng: np.random.Generator) -> M
         blotch=rng.uniform(0.02, 0.12),
         blotch_mm=rng.uniform(10, 25),
         texture=rng.uniform(0.03, 0.12),
-        grain=rng.uniform(0.02, 0.18),
+        grain=calm * rng.uniform(0.02, 0.18),
         grain_mm=rng.uniform(2.5, 8),
         disc_spread=rng.uniform(0.0, 0.5),
     )
@@ -303,7 +335,10 @@ def thick_shell(tissue: Tensor, subregions: Tensor) -> Tensor:
     Shapes: tissue and subregions uint8, any shape, as in `TissueMap`.
     """
     posterior = (subregions >= 41) & (subregions <= 48)
-    return posterior | (tissue == T.OTHER_CORTEX) | (tissue == T.OTHER_MARROW)
+    other = torch.zeros_like(posterior)
+    for kind in (T.OTHER_CORTEX, T.OTHER_MARROW, T.COMPACT, T.HIP_MARROW):
+        other |= tissue == kind
+    return posterior | other
 
 
 def surface_shares(

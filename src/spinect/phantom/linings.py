@@ -15,12 +15,16 @@ from spinect.phantom.shapes import Limb, apply, point
 from spinect.phantom.tissues import Tissue
 
 
-def foramina(scene: Scene, levels: Sequence[Level]) -> None:
-    """Fat beside the canal and in front of the sacrum, with one root a level and side."""
+def foramina(scene: Scene, levels: Sequence[Level], end: float = np.inf) -> None:
+    """Fat beside the canal and in front of the sacrum, with one root a level and side.
+
+    Args:
+        end: Rank below which there is nothing.
+    """
     cols, rng = scene.cols, scene.rng
     for side in (-1, 1):
         scene.tube(cols.x + side * (cols.half_width + 4), cols.y + 2, 9.0, cols.half_depth + 3,
-                   Tissue.EPIDURAL_FAT, on=cols.rank > 2.5)  # fmt: skip
+                   Tissue.EPIDURAL_FAT, on=(cols.rank > 2.5) & (cols.rank < end))  # fmt: skip
     presacral = (cols.rank > 25.2) & (cols.rank < 30)
     scene.tube(cols.x, cavity_front(scene) + 2, 30, 7, Tissue.FAT, on=presacral)
     own = own_axes(scene.grid)
@@ -28,22 +32,27 @@ def foramina(scene: Scene, levels: Sequence[Level]) -> None:
         w, h = level.canal_half[0], level.height
         for side in (-1, 1):
             start = level.canal + level.axes @ [side * w * 0.8, 1, -h * 0.35]
-            end = level.canal + level.axes @ [side * (w + 22), 12, -h * 0.35 - 20]
+            out = level.canal + level.axes @ [side * (w + 22), 12, -h * 0.35 - 20]
             r = float(rng.uniform(1.4, 2.8))
-            root = Limb(level.vertebra, 0, point(apply(own, start)), point(apply(own, end)),
+            root = Limb(level.vertebra, 0, point(apply(own, start)), point(apply(own, out)),
                         (1, 0, 0), (r, r), (r, r))  # fmt: skip
             blob(scene, root, Tissue.ROOTS)
 
 
-def canal_walls(scene: Scene) -> None:
-    """Flavum behind, epidural fat with its dorsal wedge, ligaments between spinous processes."""
+def canal_walls(scene: Scene, end: float = np.inf) -> None:
+    """Flavum behind, epidural fat with its dorsal wedge, ligaments between spinous processes.
+
+    Args:
+        end: Rank below which there is nothing.
+    """
     cols, rng = scene.cols, scene.rng
     thick = float(rng.uniform(2.0, 5.0))
     on = (cols.rank > 2.2) & (cols.rank < 25.6)
     w, d = cols.half_width, cols.half_depth
     _interspinous(scene, on)
     scene.tube(cols.x, cols.y - d - 1.5, w * 0.75, thick + 1.5, Tissue.FLAVUM, on=on)
-    scene.tube(cols.x, cols.y, w, d, Tissue.EPIDURAL_FAT, on=cols.rank > 1.2)
+    below = cols.rank < end
+    scene.tube(cols.x, cols.y, w, d, Tissue.EPIDURAL_FAT, on=(cols.rank > 1.2) & below)
     wedge = float(rng.uniform(2.5, 6.0)) * np.interp(cols.rank, (8, 12, 20, 25), (0.4, 0.8, 1, 1.1))
     scene.tube(cols.x, cols.y - d + 0.5, w * 0.45, wedge, Tissue.EPIDURAL_FAT, on=on)
 

@@ -29,6 +29,7 @@ class Subject:
         trabecular_hu: Mean HU of trabecular bone of the whole spine.
         centres: Vertebra id -> centre of its body, mm, RAS+ world of the map's grid.
         source: "phantom", "shape:NAME" or "ct:NAME".
+        part: Of the body that the map shows: "spine" or "pelvis".
     """
 
     seed: int
@@ -38,6 +39,7 @@ class Subject:
     trabecular_hu: float
     centres: dict[int, tuple[float, float, float]] = field(default_factory=dict)
     source: str = "phantom"
+    part: str = "spine"
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -40,17 +40,13 @@ from spinect.phantom.contrast import (
 )
 from spinect.phantom.fields import along, interpolation
 from spinect.phantom.maps import DISTANCE_STEP_MM, Subject, TissueMap
-from spinect.phantom.scanner import Scan, acquire, back_skin, draw_scan
+from spinect.phantom.scanner import acquire, back_skin, draw_scan
+from spinect.phantom.series import Layout, as_series, layout_of, mr_grid
 from spinect.phantom.tissues import Tissue
 
 log = logging.getLogger(__name__)
 
 CONTRASTS: Final[tuple[ContrastName, ...]] = ("T1w", "T2w", "STIR", "water")
-PIXEL_MM: Final = 0.6  # in plane
-SLICE_MM: Final = 4.0
-SLICES: Final = 20
-_AXES: Final = "PSR"  # order and direction in which a sagittal series is stored
-_CT_SLICES: Final = (1.0, 1.5, 2.0)  # mm
 _STREAM: Final = 100  # first of the random streams of a subject that belong to its scans
 
 
@@ -60,7 +56,7 @@ class Pair:
 
     Attributes:
         subject: The person, body centres in the MR's pose.
-        mr: Contrast -> series on its own grid; all share one grid.
+        mr: Contrast -> series on its own grid; those of a spine share one.
         ct, ct_vertebrae, ct_subregions: The CT as acquired, in its own pose, and its masks.
         truth_ct: Noise-free HU at 1 mm in the MR's pose.
         truth: The tissue map of that grid: masks, tissues.
@@ -90,39 +86,46 @@ def make_pair(
     region: Region = "lumbar",
     contrasts: Sequence[str] = ("T1w", "T2w"),
     motion: Motion = "none",
-    slice_mm: float = SLICE_MM,
+    slice_mm: float | None = None,
 ) -> Pair:
     """Scan one phantom subject in both machines.
 
-    The MR is a sagittal series of 20 slices (more for a wide spine, or for thin slices), 0.6 mm in
-    plane and `slice_mm` apart; the CT has 1 mm pixels and slices of 1-2 mm. The MR is taken in the
-    neutral pose.
+    The MR of a spine is a sagittal series of 20 slices (more for a wide spine, or for thin
+    slices), 0.6 mm in plane and `slice_mm` apart; the CT has 1 mm pixels and slices of 1-2 mm. That
+    of a pelvis is axial, 0.875 mm in plane with slices of 2.5 mm (T1w 3 mm), the CT has slices of
+    2-3 mm. The MR is taken in the neutral pose.
 
     Args:
         seed: Of the subject and of all draws.
         contrasts: Some of `CONTRASTS`.
         motion: How the CT's pose differs.
-        slice_mm: From one MR slice to the next; 20 slices of 4 mm, or as many as cover the same.
+        slice_mm: From one sagittal MR slice to the next; None: 20 slices of 4 mm. Another
+            distance gives as many slices as cover the same.
     Raises:
-        ConfigError: Unknown contrast, region or seed.
+        ConfigError: Unknown contrast, region or seed; articulated motion of a pelvis, or a
+            distance of its slices.
     """
     names = [_checked(name) for name in contrasts]
+    layout = layout_of(region, slice_mm)
     anatomy = make_subject(seed, region)
     neutral, moved = pose(anatomy), pose(anatomy, motion)
     grid = mr_grid(anatomy, slice_mm)
+    grids = {name: mr_grid(anatomy, slice_mm, name) for name in names}
     truth = rasterise(anatomy, grid.canonical().with_spacing(1.0), neutral)
-    ct_map = rasterise(anatomy, _ct_grid(anatomy, moved), moved)
-    ct = _ct(ct_map, seed, acquired=True)
+    ct_grid = _ct_grid(anatomy, moved)
+    still = motion == "none" and ct_grid.matches(truth.grid)
+    ct_map = truth if still else rasterise(anatomy, ct_grid, moved)
+    ct = _ct(ct_map, seed, layout.ct_slices)
     ct_from_mr = {v: moved[v] @ invert(neutral[v]) for v in moved}
     points = landmarks(anatomy, neutral)
     carried = {key: apply(ct_from_mr[key[0]], point) for key, point in points.items()}
     return Pair(
         subject=truth.subject,
-        mr={name: _mr(truth, grid, name, seed) for name in names},
+        mr={name: _mr(truth, grids[name], layout, name, seed) for name in names},
         ct=ct,
         ct_vertebrae=resample(_labels(ct_map, "vertebrae"), ct.grid),
         ct_subregions=resample(_labels(ct_map, "subregions"), ct.grid),
-        truth_ct=_ct(truth, seed, acquired=False),
+        truth_ct=_ct(truth, seed),
         truth=truth,
         mr_landmarks=_visible(points, grid),
         ct_landmarks=_visible(carried, ct.grid),
@@ -137,21 +140,6 @@ def _checked(name: str) -> ContrastName:
     raise ConfigError(f"no contrast {name!r}: choose from {', '.join(CONTRASTS)}")
 
 
-def mr_grid(anatomy: Anatomy, slice_mm: float = SLICE_MM) -> Grid:
-    """Sagittal slices around the spine over the field of view, in storage order."""
-    low, high = anatomy.window
-    points = np.array(list(anatomy.subject.centres.values()))
-    seen = points[(points[:, 2] > low[2]) & (points[:, 2] < high[2]), 0]
-    width = max(SLICES * SLICE_MM, float(np.ptp(seen)) + 60)
-    count = int(np.ceil(width / slice_mm))
-    spacing = np.array([slice_mm, PIXEL_MM, PIXEL_MM])
-    pixels = np.floor((high - low) / PIXEL_MM).astype(int)
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = low + spacing / 2
-    affine[0, 3] = (seen.min() + seen.max()) / 2 - slice_mm * (count - 1) / 2
-    return Grid((count, int(pixels[1]), int(pixels[2])), affine).reoriented(_AXES)
-
-
 def _ct_grid(anatomy: Anatomy, poses: Poses) -> Grid:
     """The field of view moved with the body, not turned with it."""
     grid = field_of_view_grid(anatomy)
@@ -161,7 +149,7 @@ def _ct_grid(anatomy: Anatomy, poses: Poses) -> Grid:
     return Grid(grid.shape, affine)
 
 
-def _mr(truth: TissueMap, grid: Grid, name: ContrastName, seed: int) -> Volume:
+def _mr(truth: TissueMap, grid: Grid, layout: Layout, name: ContrastName, seed: int) -> Volume:
     """One series of the subject on `grid`, stored values of an integer scale."""
     rng, generator = _random(seed, 1 + CONTRASTS.index(name))
     tissue, distance, thick = _tensors(truth)
@@ -169,44 +157,32 @@ def _mr(truth: TissueMap, grid: Grid, name: ContrastName, seed: int) -> Volume:
     skin = back_skin(tissue[0])
     seen = [truth.grid.index(c) for c in truth.subject.centres.values()]
     front = max(c[1] for c in seen if 0 <= c[2] < truth.grid.shape[2]) - skin
-    scan = sagittal(draw_scan(name, rng, front), float(grid.canonical().spacing[0]))
+    plain = grid.canonical()
+    axis = layout.slice_axis
+    scan = as_series(draw_scan(name, rng, front), layout, float(plain.spacing[axis]))
     water, fat = mr_signal(tissue, distance, [recipe], thick=thick, generator=generator)
     image = acquire(water[0], fat[0], scan, skin=skin, generator=generator)
-    plain = grid.canonical()
     first = truth.grid.index(plain.world(np.zeros(3)))
     step = plain.spacing / truth.grid.spacing
-    for axis in (1, 2):  # reconstructed pixels are finer than acquired ones
-        positions = first[axis] + step[axis] * np.arange(plain.shape[axis])
-        image = along(image, interpolation(positions, image.shape[axis], "cubic"), axis)
+    for at in (
+        a for a in range(3) if a != axis
+    ):  # reconstructed pixels are finer than acquired ones
+        positions = first[at] + step[at] * np.arange(plain.shape[at])
+        image = along(image, interpolation(positions, image.shape[at], "cubic"), at)
     stored = image.clamp_(0, 1).mul_(scan.window.levels).round_().numpy()
-    return Volume(stored, plain.affine, "mr").reoriented(_AXES)
+    return Volume(stored, plain.affine, "mr").reoriented(layout.axes)
 
 
-def sagittal(scan: Scan, slice_mm: float = SLICE_MM) -> Scan:
-    """The same acquisition as a plain sagittal series of such slices, nothing folded in."""
-    return replace(
-        scan,
-        slice_axis=0,
-        spacing=slice_mm,
-        thickness=slice_mm * min(1.0, scan.thickness / scan.spacing),
-        resolution=(min(scan.resolution[0], 1.2), min(scan.resolution[1], 1.2)),
-        jitter=min(scan.jitter, 0.3),
-        wrap_mm=0.0,
-        frames=(),
-        upsample=False,
-    )
-
-
-def _ct(tissue_map: TissueMap, seed: int, acquired: bool) -> Volume:
-    """HU of a map; noise-free at 1 mm, or with the slices and noise of a scan."""
+def _ct(tissue_map: TissueMap, seed: int, slices: Sequence[float] = ()) -> Volume:
+    """HU of a map; noise-free at 1 mm, or with noise and one of some distances of slices."""
     rng, generator = _random(seed, 0)
     tissue, distance, thick = _tensors(tissue_map)
     recipe = draw_ct(tissue_map.subject, rng)
     hu = ct_hu(tissue, distance, [recipe], thick=thick, generator=generator)
     clean = Volume(hu[0].numpy(), tissue_map.grid.affine, "ct")
-    if not acquired:
+    if not slices:
         return clean
-    thickness = float(rng.choice(_CT_SLICES))
+    thickness = float(rng.choice(slices))
     clean = resample(clean, tissue_map.grid.with_spacing([1.0, 1.0, thickness]))
     noisy = ct_scan(torch.from_numpy(clean.data)[None], rng, generator)[0]
     return clean.with_data(noisy.numpy())
@@ -311,10 +287,13 @@ def write_pair(pair: Pair, folder: Path, name: str) -> Path:
     write_volume(tissue, truth / f"{name}_space-iso_desc-tissue_dseg.nii.gz")
     names = [{"index": int(t), "name": t.name.lower()} for t in Tissue]
     write_table(names, truth / f"{name}_space-iso_desc-tissue_dseg.tsv")
-    grid = next(iter(pair.mr.values())).grid
-    native = resample(pair.truth_ct, grid), *(resample(mask, grid) for mask in masks)
     single = {v: matrix for v, matrix in pair.ct_from_mr.items() if v != GLOBAL}
+    grid, native = None, (pair.truth_ct, *masks)
     for contrast, image in pair.mr.items():
+        if grid is None or not image.grid.matches(grid):
+            grid = image.grid
+            native = (resample(pair.truth_ct, grid), resample(masks[0], grid),
+                      resample(masks[1], grid))  # fmt: skip
         write_volume(image, anat / f"{name}_{contrast}.nii.gz")
         write_poi(pair.mr_landmarks, anat / f"{name}_{contrast}_poi.json")
         write_volume(native[0], truth / f"{name}_space-{contrast}_ct.nii.gz")

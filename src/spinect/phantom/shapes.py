@@ -204,7 +204,54 @@ class Body:
         return k, slope
 
 
-Part = Limb | Body
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid; with three equal radii a sphere, whose distance is exact.
+
+    Attributes:
+        vertebra, label: Vertebra id, 0 for bone without a label, and subregion id.
+        centre: mm. radii: Along x, y and z of its own axes, mm.
+        axes: (3, 3) rows; columns are its own axes in the frame of `centre`.
+        blend: Radius of the smooth union with the rest of the bone, mm.
+    """
+
+    vertebra: int
+    label: int
+    centre: Point
+    radii: tuple[float, float, float]
+    axes: tuple[tuple[float, ...], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    blend: float = 3.0
+
+    @property
+    def radius(self) -> float:
+        """Largest radius."""
+        return max(self.radii)
+
+    def inner(self) -> Float:
+        """(1, 3) the centre."""
+        return np.array(self.centre)[None]
+
+    def bounds(self) -> Float:
+        """(2, 3) corners of a box that holds the part."""
+        reach = np.linalg.norm(np.array(self.axes) * self.radii, axis=1)
+        return np.stack([np.array(self.centre) - reach, np.array(self.centre) + reach])
+
+    def moved(self, matrix: Float) -> "Ellipsoid":
+        """The same ellipsoid after a rigid motion."""
+        turned = rows(matrix[:3, :3] @ np.array(self.axes))
+        return replace(self, centre=point(apply(matrix, self.centre)), axes=turned)
+
+    def distance(self, coords: Coords) -> Array:
+        """Signed distance, mm, to first order; exact for a sphere."""
+        x, y, z = (c - np.float32(s) for c, s in zip(coords, self.centre, strict=True))
+        terms = []
+        for axis, radius in zip(np.array(self.axes, np.float32).T, self.radii, strict=True):
+            r = np.float32(radius)
+            terms.append(((axis[0] * x + axis[1] * y + axis[2] * z) / r, np.asarray(r)))
+        return scaled_radius_distance(terms, 2, -min(self.radii))
+
+
+Part = Limb | Body | Ellipsoid
 
 
 def smooth_min(first: Array, second: Array, blend: float) -> Array:
@@ -278,7 +325,7 @@ class Bone:
     moves_with: int
     frame: tuple[tuple[float, ...], ...]
     parts: tuple[Part, ...]
-    holes: tuple[Limb, ...] = ()
+    holes: tuple[Part, ...] = ()
     noise: Waves | None = None
 
     def bounds(self) -> Float:

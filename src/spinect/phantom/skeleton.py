@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from spinect.phantom import vertebra
+from spinect.phantom.pelvis import Pelvis, pelvic_bones
 from spinect.phantom.shapes import Body, Bone, Float, Limb, Part, Waves, rows
 from spinect.phantom.spine import SACRAL_HEIGHTS, SACRAL_IDS, rotation, translation
 from spinect.phantom.subject import RANK, Build
@@ -17,18 +18,22 @@ _HALF_WIDTH: Final = (25.0, 19.0, 15.0, 12.5, 10.5)
 _HALF_DEPTH: Final = (16.0, 11.0, 8.5, 7.0, 6.0)
 _CANAL: Final = ((15.0, 8.5), (12.5, 6.5), (10.0, 4.5), (7.5, 3.2), (5.0, 2.2))
 _MASS: Final = (50.0, 43.0, 33.0, 26.0, 20.0)  # how far the lateral mass reaches
+COCCYX_HALF_DEPTH: Final = 4.0
 _SACRAL_CANAL: Final = dict(zip(SACRAL_IDS, _CANAL, strict=False))
 
 
-def skeleton(build: Build, frames: dict[int, Float], seed: int) -> tuple[Bone, ...]:
-    """Every bone in the neutral world."""
+def skeleton(
+    build: Build, frames: dict[int, Float], seed: int, pelvis: Pelvis | None = None
+) -> tuple[Bone, ...]:
+    """Every bone in the neutral world; with a pelvis its bones instead of the plain hips."""
     rng = np.random.default_rng([seed, 2])
     bones = [*_vertebrae(build, frames, rng), _sacrum(build, frames, rng)]
     for shape in build.shapes:
         rank = RANK[shape.vertebra]
         if 8 <= rank <= build.ribs:
             bones += [_rib(shape, side, rank, build.size, frames, rng) for side in (-1, 1)]
-    bones += [_hip(build, frames, side, rng) for side in (-1, 1)]
+    hips = [_hip(build, frames, side, rng) for side in (-1, 1)]
+    bones += hips if pelvis is None else pelvic_bones(pelvis, seed)
     bones += [_atlas(build, frames, rng), _skull(build, frames)]
     return tuple(bones)
 

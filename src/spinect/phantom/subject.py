@@ -80,11 +80,16 @@ def _clipped(rng: np.random.Generator, sd: float) -> float:
     return float(1 + sd * np.clip(rng.standard_normal(), -2, 2))
 
 
-def draw(seed: int) -> Build:
-    """All random choices about a subject's skeleton, from its seed."""
+def draw(seed: int, sex: str | None = None, ages: tuple[float, float] = (18.0, 88.0)) -> Build:
+    """All random choices about a subject's skeleton, from its seed.
+
+    Args:
+        sex: "F" or "M"; None: drawn. ages: Youngest and oldest, years.
+    """
     rng = np.random.default_rng([seed, 1])
-    age = float(rng.uniform(18, 88))
-    sex = "F" if rng.random() < 0.5 else "M"
+    age = float(rng.uniform(*ages))
+    drawn = "F" if rng.random() < 0.5 else "M"
+    sex = sex or drawn
     size = (0.97 if sex == "F" else 1.025) * _clipped(rng, 0.035)
     ids = _levels(rng)
     width, tall = _clipped(rng, 0.03), _clipped(rng, 0.03)

@@ -6,7 +6,9 @@ and are drawn from `rng`; they exist to be plausible negatives for a network, no
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,32 @@ from spinect.phantom.shapes import Waves
 from spinect.phantom.tissues import Tissue
 
 UInt8 = NDArray[np.uint8]
+Stage = Callable[[Scene], None]
+
+
+SPINE: Final[tuple[Stage, ...]] = (
+    organs.outline,
+    organs.abdomen,
+    organs.chest,
+    organs.neck,
+    organs.muscles,
+    organs.vessels,
+)
+
+
+@dataclass(frozen=True)
+class Body:
+    """Stages that paint a part of the body.
+
+    Attributes:
+        before, after: Before and after the linings of the canal. last: After the bones.
+        end: Rank below which the canal has no lining.
+    """
+
+    before: tuple[Stage, ...]
+    after: tuple[Stage, ...] = ()
+    last: tuple[Stage, ...] = ()
+    end: float = np.inf
 
 
 def surround(
@@ -30,6 +58,7 @@ def surround(
     bone_distance: NDArray[np.int8],
     levels: Sequence[Level],
     rng: np.random.Generator,
+    body: Body | None = None,
 ) -> UInt8:
     """Fill in every tissue around (and inside) labelled bone.
 
@@ -41,6 +70,7 @@ def surround(
         bone_distance: Signed distance to any bone, steps of `DISTANCE_STEP_MM`.
         levels: One per labelled vertebra, head to feet.
         rng: Source of all choices.
+        body: What to paint instead of the tissues round a spine.
     Returns:
         uint8 `Tissue` per voxel.
     """
@@ -48,19 +78,17 @@ def surround(
     noise = Waves.draw(rng, 4, (28.0, 90.0), 1.0)
     wobble = noise.on_lattice(grid.affine, (0, 0, 0), grid.shape)
     scene = Scene(grid, cols, np.zeros(grid.shape, np.uint8), rng, wobble)
-    stages: list[Callable[[Scene], None]] = [
-        organs.outline,
-        organs.abdomen,
-        organs.chest,
-        organs.neck,
-        organs.muscles,
-        organs.vessels,
-        lambda s: linings.foramina(s, levels),
-        linings.canal_walls,
+    body = body or Body(SPINE)
+    stages: list[Stage] = [
+        *body.before,
+        lambda s: linings.foramina(s, levels, body.end),
+        lambda s: linings.canal_walls(s, body.end),
+        *body.after,
         lambda s: _canal(s, subregions),
         lambda s: _discs(s, subregions, bone_distance, levels),
         lambda s: _ligaments(s, vertebrae, subregions),
         lambda s: _bones(s, vertebrae, subregions, bone_distance, levels),
+        *body.last,
     ]
     for stage, stream in zip(stages, rng.spawn(len(stages)), strict=True):
         scene.rng = stream  # one stream each: what one stage skips does not change the next

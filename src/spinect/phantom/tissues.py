@@ -1,6 +1,7 @@
 """The tissues of a phantom: one table that anatomy writes and contrast reads."""
 
 from enum import IntEnum
+from typing import Final
 
 
 class Tissue(IntEnum):
@@ -38,3 +39,14 @@ class Tissue(IntEnum):
     BRAIN = 29
     METAL = 30
     SCAR = 31  # laminectomy bed
+    COMPACT = 32  # cortical bone of hips and femora that is thick enough to be voxels
+    HIP_MARROW = 33  # trabecular bone of hips and femora of a pelvis
+    PROSTATE = 34  # transition and central zone
+    PROSTATE_PERIPHERAL = 35
+    SEMINAL_VESICLE = 36
+    BLADDER_WALL = 37
+    RECTUM = 38  # wall of rectum and anal canal
+    ERECTILE = 39  # root of the penis
+
+
+PELVIC: Final = tuple(Tissue(i) for i in range(Tissue.COMPACT, Tissue.ERECTILE + 1))

@@ -19,7 +19,7 @@ from pydantic import (
 from spinect.card import Channels, DType, Preprocessing, Raster
 from spinect.data.elastic import Elastic
 from spinect.data.intensity import HuRange
-from spinect.data.options import DatasetOptions
+from spinect.data.options import DatasetOptions, Plane
 from spinect.data.stream import Direction
 from spinect.errors import ConfigError
 from spinect.training.parse import parse, read_mapping
@@ -27,8 +27,8 @@ from spinect.training.presets import with_export, with_preset
 from spinect.training.settings import TrainerConfig, ValidationConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
-# Voxels along R, A, S, of 1 mm unless a dataset says otherwise; two of them are sagittal slices
-# along A, S for 2D methods.
+# Voxels along R, A, S, of 1 mm unless a dataset says otherwise; two of them are slices for 2D
+# methods: sagittal ones along A, S, or by `plane` axial ones along R, A.
 Patch = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
 
 
@@ -40,6 +40,7 @@ class _Patches(BaseModel, frozen=True, extra="forbid"):
     neighbours: NonNegativeInt = 0  # 2D: slices to each side that the network sees, too
     paired: bool = True  # false: half of the patients give the MR, the other half the CT
     patch: Patch = (96, 96, 96)
+    plane: Plane = "sagittal"  # of 2D slices
     scans: PositiveInt = 1  # scans in one micro-batch, each of a contrast of its own
     patches_per_scan: PositiveInt = 2  # patches of each of them
     workers: NonNegativeInt = 1  # loader processes; 0 = inside the training process
@@ -59,6 +60,15 @@ class _Patches(BaseModel, frozen=True, extra="forbid"):
     def _masks_are_paired(self) -> Self:
         if self.task == "segment" and not self.paired:
             raise ValueError("task segment learns the masks of its own CT: set paired to true")
+        return self
+
+    @model_validator(mode="after")
+    def _plane_of_slices(self) -> Self:
+        if self.plane == "axial" and (len(self.patch) == 3 or self.task == "segment"):
+            raise ValueError(
+                "plane axial is for translation slice by slice: give the patch two numbers and "
+                "leave task out, or plane"
+            )
         return self
 
     @model_validator(mode="after")
@@ -101,7 +111,7 @@ class PhantomData(_Simulated, frozen=True, extra="forbid"):
     source: Literal["phantom"]
     subjects: PositiveInt  # seconds each, once; kept in `folder`
     seed: NonNegativeInt = 0  # of the first subject; below 1,000,000
-    region: Literal["lumbar", "thoracic", "cervical", "whole", "mixed"] = "mixed"
+    region: Literal["lumbar", "thoracic", "cervical", "whole", "pelvis", "mixed"] = "mixed"
     folder: str = "runs/phantoms"  # $VARIABLES allowed
 
 
@@ -121,7 +131,7 @@ class DatasetData(_Patches, frozen=True, extra="forbid"):
     contrast: str = "T2w"  # suffix of the MR
     pose: Literal["auto", "registered", "truth"] = "auto"  # auto: registered where it is there
     preset: Literal["default", "graf2023"] = "default"  # what stands for fields not written here
-    raster: Raster = "iso"  # cubes of `spacing_mm`, or sagittal slices where they were measured
+    raster: Raster = "iso"  # cubes of `spacing_mm`, or slices where they were measured
     spacing_mm: PositiveFloat = 1.0  # of the voxels; with raster slices in plane
     intensity: Literal["robust", "max"] = "robust"  # the robust pair of channels, or [0, max]
     place: Literal["bone", "anywhere"] = "bone"  # of patches; "anywhere" in 2D: of whole slices
@@ -265,6 +275,12 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
                 f"training works on the raster {raster} of {spacing:g} mm, but the bundle would "
                 f"say {told.raster} of {told.spacing_mm:g} mm: leave raster and spacing_mm out of "
                 "export.preprocessing"
+            )
+        axes = "SRA" if learnt.plane == "axial" else "RAS"
+        if told.axes != axes:
+            raise ValueError(
+                f"training sees {learnt.plane} slices, axes {axes}, but the bundle would say "
+                f"{told.axes}: leave axes out of export.preprocessing"
             )
         return self
 

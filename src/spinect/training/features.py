@@ -117,11 +117,11 @@ def _refuse(card: Card, config: RunConfig) -> None:
             f"{where}: with task segment there is no CT to be made: leave features out"
         )
     own, ours = card.preprocessing, config.export.preprocessing
-    if (own.raster, own.spacing_mm) != (ours.raster, ours.spacing_mm):
+    if (own.raster, own.spacing_mm, own.axes) != (ours.raster, ours.spacing_mm, ours.axes):
         raise ConfigError(
             f"{where}: it works on the raster {own.raster} of {own.spacing_mm:g} mm, this training "
-            f"on {ours.raster} of {ours.spacing_mm:g} mm: take a segmenter of this training's, or "
-            "train on its own"
+            f"on {ours.raster} of {ours.spacing_mm:g} mm (axes {own.axes} and {ours.axes}): "
+            "take a segmenter of this training's, or train on its own"
         )
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spinect.data.dataset import DatasetPatches
 from spinect.data.intensity import HuRange
-from spinect.data.stream import PatchStream, Shown
+from spinect.data.stream import PatchStream, Shown, Triple
 from spinect.data.unpaired import Half, UnpairedBatches
 from spinect.phantom.pool import build
 from spinect.protocols import Batch
@@ -92,7 +92,11 @@ def make_stream(config: RunConfig) -> "Dataset[Batch]":
         stream = UnpairedBatches(
             _source(config, config.seed, shown), _source(config, other, taught)
         )
-    return SagittalSlices(stream) if len(data.patch) == 2 else stream
+    if len(data.patch) == 3:
+        return stream
+    # a simulated scan has axes R, A, S; that of a dataset is kept with its slices first
+    simulated = not isinstance(data, DatasetData)
+    return Slices(stream, axis=2 if data.plane == "axial" and simulated else 0)
 
 
 def _source(config: RunConfig, seed: int, half: Half | None = None) -> "Dataset[Batch]":
@@ -100,8 +104,7 @@ def _source(config: RunConfig, seed: int, half: Half | None = None) -> "Dataset[
     data = config.data
     updates = config.trainer.max_steps or UNBOUNDED
     length = updates * config.trainer.accumulate * config.trainer.devices
-    first, second, third = (1, *data.patch) if len(data.patch) == 2 else data.patch
-    patch = (first, second, third)
+    patch = _voxels(data)
     hu_range = HuRange(
         low=config.export.preprocessing.hu_low, high=config.export.preprocessing.hu_high
     )
@@ -127,6 +130,15 @@ def _source(config: RunConfig, seed: int, half: Half | None = None) -> "Dataset[
     )
 
 
+def _voxels(data: PhantomData | PoolData | DatasetData) -> Triple:
+    """The patch with three axes, R, A, S."""
+    if len(data.patch) == 3:
+        first, second, third = data.patch
+        return first, second, third
+    first, second = data.patch
+    return (first, second, 1) if data.plane == "axial" else (1, first, second)
+
+
 def data_roots(data: PhantomData | PoolData | DatasetData) -> dict[Path, float]:
     """Folders that the training data lie in, and their weights."""
     if isinstance(data, PoolData):
@@ -137,11 +149,11 @@ def data_roots(data: PhantomData | PoolData | DatasetData) -> dict[Path, float]:
     return {resolve_path(data.folder) / f"{data.region}-{data.seed}-{last}": 1.0}
 
 
-class SagittalSlices(Dataset[Batch]):
-    """Patches of one voxel from left to right, as images with axes A, S."""
+class Slices(Dataset[Batch]):
+    """Patches of one voxel along a spatial axis, as images with the other two."""
 
-    def __init__(self, stream: "Dataset[Batch]") -> None:
-        self.stream = stream
+    def __init__(self, stream: "Dataset[Batch]", axis: int = 0) -> None:
+        self.stream, self.axis = stream, axis
 
     def __len__(self) -> int:
         return len(self.stream)  # type: ignore[arg-type]
@@ -149,7 +161,7 @@ class SagittalSlices(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         batch = self.stream[index]
         held = {k: v for k, v in vars(batch).items() if v is not None}
-        return replace(batch, **{k: v.squeeze(1 if k == "classes" else 2) for k, v in held.items()})
+        return replace(batch, **{k: v.squeeze(v.ndim - 3 + self.axis) for k, v in held.items()})
 
 
 def make_loader(

@@ -69,6 +69,8 @@ def with_export(raw: Mapping[str, Any]) -> dict[str, Any]:
     own = export.get("preprocessing", {})
     if not isinstance(own, Mapping):
         return dict(raw)
+    if data.get("plane") == "axial":
+        own = {"axes": "SRA", **own}
     own = {"neighbours": data.get("neighbours", 0), **own}
     if data.get("direction") == "ct_to_mr":
         seen = "hu_range" + "_ramps" * bool(with_preset(data).get("ramps"))

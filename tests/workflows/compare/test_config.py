@@ -43,6 +43,20 @@ FLAT = {"name": "a", "preset": "flat"}
         ({"trainer": {"threads": 8}}, "told by budget"),
         ({"data": RAW["data"] | {"train": 1_000_001}}, "seeds from 1,000,000 on are for testing"),
         ({"data": RAW["data"] | {"test_seed": 5}}, "test_seed"),
+        ({"data": RAW["data"] | {"region": "pelvis"}}, "a pelvis is one piece"),
+        (
+            {
+                "data": {
+                    "source": "phantom",
+                    "train": 1,
+                    "test": 1,
+                    "region": "pelvis",
+                    "motion": "none",
+                    "slice_mm": 4,
+                }
+            },
+            "those of a pelvis are axial",
+        ),
         ({"tables": ["diec"]}, "tables"),
         ({"colour": 1}, "colour: unknown field"),
     ],
@@ -50,6 +64,12 @@ FLAT = {"name": "a", "preset": "flat"}
 def test_errors_are_told(changes, told):
     with pytest.raises(ConfigError, match=told):
         experiment(**changes)
+
+
+def test_phantoms_of_a_pelvis_have_slices_of_their_own():
+    told = {"source": "phantom", "train": 1, "test": 1, "region": "pelvis", "motion": "none"}
+    assert experiment(data=told).data.slices is None
+    assert experiment().data.slices == RAW["data"].get("slice_mm", 4)
 
 
 def test_a_training_gets_data_patches_and_budget_of_the_experiment(home):

@@ -263,3 +263,9 @@ def test_methods_may_make_only_masks_or_only_a_ct(tiny_dataset, tiny_results, tm
     assert "mae" not in kinds["direct"]
     headline = (tmp_path / "out/tables/headline.md").read_text()
     assert headline.count("| — ") >= 4
+    shutil.rmtree(results / "direct")  # alone, nothing is said of masks: the ceiling is no method
+    alone = EvaluateOptions(renderer="matplotlib")
+    assert evaluate(tiny_dataset, results, tmp_path / "alone", alone).exit_code == 0
+    told = (tmp_path / "alone/tables/headline.md").read_text()
+    assert "MAE" in told
+    assert "Dice" not in told

@@ -52,9 +52,9 @@ class PhantomSource(_Part, frozen=True, extra="forbid"):
     test: PositiveInt  # subjects
     train_seed: NonNegativeInt = 0  # below 1,000,000
     test_seed: int = Field(default=FIRST_TEST, ge=FIRST_TEST, lt=2 * FIRST_TEST)
-    region: Literal["lumbar", "thoracic", "cervical", "whole"] = "lumbar"
+    region: Literal["lumbar", "thoracic", "cervical", "whole", "pelvis"] = "lumbar"
     contrasts: tuple[Literal["T1w", "T2w", "STIR", "water"], ...] = Field(("T2w",), min_length=1)
-    slice_mm: PositiveInt = 4  # of the sagittal MR
+    slice_mm: PositiveInt = 4  # of the sagittal MR; those of a pelvis are axial and fixed
     motion: Literal["none", "rigid", "articulated"] = "articulated"  # between the MR and its CT
     landmark_noise_mm: NonNegativeFloat = 2.0  # SD per axis, on the landmarks of both scans
 
@@ -65,6 +65,23 @@ class PhantomSource(_Part, frozen=True, extra="forbid"):
         if self.test_seed + self.test > 2 * FIRST_TEST:
             raise ValueError(f"test seeds end at {2 * FIRST_TEST - 1:,}: lower test_seed")
         return self
+
+    @model_validator(mode="after")
+    def _fits_region(self) -> Self:
+        if self.region != "pelvis":
+            return self
+        if self.motion == "articulated":
+            raise ValueError("a pelvis is one piece: set motion to none or rigid")
+        if "slice_mm" in self.model_fields_set:
+            raise ValueError(
+                "slice_mm is of sagittal slices, those of a pelvis are axial: leave it out"
+            )
+        return self
+
+    @property
+    def slices(self) -> int | None:
+        """Distance of slices that phantoms are made with; None where the region fixes it."""
+        return None if self.region == "pelvis" else self.slice_mm
 
 
 class FolderSource(_Part, frozen=True, extra="forbid"):

@@ -46,7 +46,7 @@ def _make(source: PhantomSource, seed: int, folder: Path, row: Path) -> None:
     name = f"sub-{seed}"
     bench = folder / f".{name}.part"
     shutil.rmtree(bench, ignore_errors=True)
-    pair = make_pair(seed, source.region, source.contrasts, source.motion, source.slice_mm)
+    pair = make_pair(seed, source.region, source.contrasts, source.motion, source.slices)
     write_pair(pair, bench, name)
     write_table([participant(pair)], row)
     truth = Path("derivatives", "truth", name)

@@ -103,7 +103,7 @@ def _fill_data(raw: dict[str, Any], experiment: Experiment, row: Row) -> None:
     }
     about = raw.setdefault("export", {})
     scalings = {k: v for k, v in about.get("preprocessing", {}).items()
-                if k not in ("tile", "raster", "spacing_mm")}  # fmt: skip
+                if k not in ("tile", "raster", "spacing_mm", "axes")}  # fmt: skip
     patch = tuple(own["patch"])
     about["preprocessing"] = scalings | {"tile": [1, *patch] if flat else [*patch]}
 

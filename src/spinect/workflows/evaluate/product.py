@@ -147,7 +147,8 @@ def _notes(scores: Scores) -> list[str]:
 def _page(run: Finished, tables: Sequence[Named]) -> Evaluation:
     scores = run.scores
     judge = scores.judge[0] if scores.judge else None
-    there = {(r.protocol, r.space, r.region, r.metric, bool(r.item)) for r in scores.rows}
+    own = [r for r in scores.rows if r.method in scores.methods]  # not those of the ceiling
+    there = {(r.protocol, r.space, r.region, r.metric, bool(r.item)) for r in own}
     plotted = [
         column
         for wanted in PLOTTED

@@ -121,7 +121,7 @@ def make_tables(
     judge: str | None = None,
     notes: Sequence[str] = (),
 ) -> list[Named]:
-    """Every table for which there are rows.
+    """Every table for which a method has rows.
 
     Columns of masks stand first as the judge sees them, then as the results' own segmenter does.
 
@@ -130,7 +130,9 @@ def make_tables(
         reference: Method that the others are tested against.
         notes: Under every table, such as "phantom data".
     """
-    there = {(r.protocol, r.space, r.region, r.metric, bool(r.item)) for r in rows}
+    there = {
+        (r.protocol, r.space, r.region, r.metric, bool(r.item)) for r in rows if r.method in methods
+    }
     made = []
     for key, title, text, wanted in _plan():
         every = [c for column in wanted for c in seen_by(column, judge)]
