@@ -160,7 +160,7 @@ def test_two_dimensional_methods_see_sagittal_slices(mr):
     _, expected = _expected(mr)
     out = translate(mr, _bundle(Identity(2), (1, 16, 16), True), device="cpu", precision="fp32")
     np.testing.assert_allclose(out.ct.data, expected, atol=2e-3)
-    with pytest.raises(BundleError, match="one sagittal slice"):
+    with pytest.raises(BundleError, match="its tile must be one slice"):
         translate(mr, _bundle(Identity(2)), device="cpu")
 
 

@@ -222,6 +222,6 @@ def test_articulated_poses_bend_joints_but_not_bones():
 
 def test_unknown_regions_and_seeds_are_refused():
     with pytest.raises(ConfigError, match="lumbar"):
-        make_subject(1, "pelvis")
+        make_subject(1, "knee")
     with pytest.raises(ConfigError, match="-1"):
         make_subject(-1)
