@@ -27,7 +27,7 @@ from spinect.evaluation.stats.intervals import t_interval
 from spinect.evaluation.uncertainty import expected_gain
 
 QUALITY = {"psnr": 2, "ssim": 3, "mae": 1, "spectrum": 2, "histogram": 1, "bone_dice": 3}
-STILL = ("cnn", "cnn_l1", "gan")
+STILL = ("cnn", "cnn_l2", "gan")
 
 
 def cell(values: Sequence[float], digits: int) -> str:

@@ -104,12 +104,12 @@ def gallery(whole: Experiment, ways: Sequence[Way], out: Path) -> None:
 
 
 def _row(axes: Any, shown: Sequence[tuple[str, Any, Any]]) -> None:
-    """Images from left to right, head or front up."""
+    """Head or front up, the front or the right of the patient on the left."""
     for axis in axes:
         axis.axis("off")
     for axis, (title, image, window) in zip(axes, shown, strict=False):
         low, high = window or (float(image.min()), float(np.quantile(image, 0.995)))
         colours = "magma" if title.startswith("spread") else "gray"
         colours = "coolwarm" if title.startswith("error") else colours
-        axis.imshow(np.rot90(image), cmap=colours, vmin=low, vmax=high)
+        axis.imshow(np.rot90(image)[:, ::-1], cmap=colours, vmin=low, vmax=high)
         axis.set_title(title, fontsize=8)
