@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from spinect.geometry import Grid, Volume
+from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
 
 SHAPE, CANAL_Y, PITCH = (130, 140, 126), -4.0, np.radians(9)
 CENTRES = {21: 38.0, 22: 0.0, 23: -38.0}  # mm along the spine
@@ -60,3 +61,14 @@ def model_spine():
         air=(x / 64) ** 2 + (y / 68) ** 2 > 1,
         axis=np.array([0.0, -s, c]),
     )
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory):
+    """One folder with a map of 70 x 110 x 80 mm about L3."""
+    anatomy = make_subject(11)
+    grid = field_of_view_grid(anatomy)
+    middle = np.rint(grid.index(anatomy.subject.centres[22])).astype(int)
+    folder = tmp_path_factory.mktemp("pool")
+    rasterise(anatomy, grid.crop(middle - [35, 70, 40], (70, 110, 80))).save(folder / "sub-11")
+    return folder

@@ -20,7 +20,6 @@ from spinect.errors import ConfigError
 from spinect.geometry import Volume
 from spinect.io import write_table, write_volume
 from spinect.methods.registry import build
-from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
 from spinect.training.bundling import make_card
 from spinect.training.config import dump_config, parse_config
 from spinect.training.loader import make_stream
@@ -107,17 +106,6 @@ def _place(image, volume):
         gap = float(np.abs(windows - image.numpy()).mean((-2, -1)).min())
         best = min(best, (gap, slot))
     return best
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """One folder with a map of 40 x 90 x 60 mm."""
-    anatomy = make_subject(11)
-    grid = field_of_view_grid(anatomy)
-    middle = np.rint(grid.index(anatomy.subject.centres[22])).astype(int)
-    folder = tmp_path_factory.mktemp("pool")
-    rasterise(anatomy, grid.crop(middle - [20, 60, 30], (40, 90, 60))).save(folder / "sub-11")
-    return folder
 
 
 def test_phantoms_in_both_directions(pool):

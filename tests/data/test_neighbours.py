@@ -11,7 +11,6 @@ from spinect.data.stream import PatchStream, Shown
 from spinect.errors import ConfigError
 from spinect.geometry import Volume
 from spinect.io import write_table, write_volume
-from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
 from spinect.training.config import parse_config
 from spinect.training.loader import make_stream
 
@@ -118,17 +117,6 @@ def test_a_mirrored_slice_has_mirrored_neighbours(dataset):
             if 0 < slots[0] < SLICES - 1:
                 sides.add(slots[2] - slots[1])
     assert sides == {2, -2}
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """One folder with a map of 40 x 90 x 60 mm."""
-    anatomy = make_subject(11)
-    grid = field_of_view_grid(anatomy)
-    middle = np.rint(grid.index(anatomy.subject.centres[22])).astype(int)
-    folder = tmp_path_factory.mktemp("pool")
-    rasterise(anatomy, grid.crop(middle - [20, 60, 30], (40, 90, 60))).save(folder / "sub-11")
-    return folder
 
 
 @pytest.mark.parametrize("axis", [0, 2])

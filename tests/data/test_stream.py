@@ -11,21 +11,9 @@ from spinect.anatomy import CLASS
 from spinect.data.augment import FieldOfView, view
 from spinect.data.stream import PatchStream, draw_patches, pad, training_maps
 from spinect.errors import ConfigError
-from spinect.phantom.anatomy import field_of_view_grid, make_subject, rasterise
 from spinect.phantom.maps import TissueMap
 
 PATCH = (32, 40, 48)
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """One folder with a map of 70 x 110 x 80 mm."""
-    anatomy = make_subject(11)
-    grid = field_of_view_grid(anatomy)
-    middle = np.rint(grid.index(anatomy.subject.centres[22])).astype(int)
-    folder = tmp_path_factory.mktemp("pool")
-    rasterise(anatomy, grid.crop(middle - [35, 70, 40], (70, 110, 80))).save(folder / "sub-11")
-    return folder
 
 
 def same(first, second):

@@ -167,9 +167,10 @@ def test_sizes_that_do_not_fit_are_refused(batch_for):
         made(generator={"kind": "skip_unet", "depth": 5, "dropout": 0.5})
 
 
-def test_batches_that_cannot_teach_are_refused(batch_for):
+@pytest.mark.parametrize("name", ["pix2pix", "wgan"])
+def test_batches_that_cannot_teach_paired_gans_are_refused(batch_for, name):
     """Without a CT, or with another patient's: the message says what to set."""
-    method = made()
+    method = build(name, SMALL)
     batch = batch_for(method)
     with pytest.raises(ConfigError, match="holds no CT"):
         next(iter(method.losses(Batch(batch.condition, batch.inside))))
