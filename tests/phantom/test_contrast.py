@@ -7,7 +7,6 @@ from scipy.stats import norm
 
 from spinect.phantom.anatomy import make_subject
 from spinect.phantom.contrast import (
-    TISSUES,
     bone_mask,
     ct_hu,
     ct_scan,
@@ -19,6 +18,7 @@ from spinect.phantom.contrast import (
     thick_shell,
 )
 from spinect.phantom.maps import Subject
+from spinect.phantom.tissue_values import TISSUES
 from spinect.phantom.tissues import Tissue as T
 
 SIZE = (24, 24, 24)

@@ -145,7 +145,7 @@ def test_spread_of_each_vertebra_and_where_it_ends_trust():
 
 
 def test_muscle_is_that_of_the_phantoms():
-    from spinect.phantom.contrast import TISSUES
+    from spinect.phantom.tissue_values import TISSUES
     from spinect.phantom.tissues import Tissue
 
     assert TISSUES[Tissue.MUSCLE].hu == MUSCLE_HU
