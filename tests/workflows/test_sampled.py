@@ -230,7 +230,7 @@ def test_the_plan_counts_draws_and_votes(model, monkeypatch):
     """2 bytes of each draw and voxel of the tiles, 1 of each voxel where masks are kept."""
     grid = Grid((8, 30, 34), np.diag([4, 1, 1, 1]))
     engine = shipped.load_engine(options(model))
-    tiling = fit(grid, engine._translator, engine._compute, 2**31, "mc")[0]
+    tiling = fit(grid, engine._translator, engine._compute, 2**40, "mc")[0]
     voxels = math.prod(tiling.padded)
     need = {name: engine.need(grid, options(model, *name)) for name in ((), EXTRAS[:2], EXTRAS)}
     assert need[()].temporary_bytes == 0
