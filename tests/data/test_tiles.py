@@ -43,6 +43,14 @@ def test_inner_box_is_the_volume_in_the_middle_of_the_padding():
     assert tuple(s.stop - s.start for s in tiling.inner) == (13, 50, 7)
 
 
+def test_a_tile_shrinks_to_a_short_volume_but_keeps_four_voxels_at_the_lowest_resolution():
+    assert plan_tiles((13, 50, 7), (64, 16, 64), 0.25, 2).tile == (14, 16, 8)
+    assert plan_tiles((13, 50, 80), (64, 64, 64), 0.25, 8).tile == (32, 56, 64)
+    assert plan_tiles((3, 10, 40), (1, 48, 48), 0.25, 16).tile == (1, 48, 48)
+    whole = plan_tiles((80, 240, 370), (128, 256, 512), 0.25, 16)
+    assert (len(whole), whole.tile, whole.padded) == (1, (80, 240, 384), (80, 240, 384))
+
+
 def test_rim_counts_for_nothing_where_another_tile_covers_it():
     axis = plan_tiles((40,), (24,), 1 / 3).axes[0]
     assert axis.starts == (0, 16)

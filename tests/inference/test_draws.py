@@ -1,5 +1,6 @@
 """Draws on disk: order statistics and the medoid against sorting everything at once."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from spinect.evaluation.uncertainty import coverage
 from spinect.geometry import Volume
 from spinect.inference import draws as spooled
 from spinect.inference import plan, translate, walk
+from spinect.inference.prepare import bundle_grid
 
 pytestmark = pytest.mark.filterwarnings("ignore:1 boundary planes")
 
@@ -142,10 +144,10 @@ def test_nothing_is_told_that_was_not_asked_for(mr):
 
 def test_draws_count_in_the_check_of_the_disk(mr, monkeypatch):
     """2 bytes per draw and voxel, whatever fits into memory."""
-    voxels = 64 * 64 * 64
+    bundle = _bundle(Noisy(), (64, 64, 64))
+    voxels = math.prod(bundle_grid(mr.grid, bundle.card).shape)
     few = type("Usage", (), {"free": 2 * 10 * voxels - 1})
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: few)
-    bundle = _bundle(Noisy(), (64, 64, 64))
     _told(mr, bundle=bundle, samples=2)  # nothing lies on the disk
     with pytest.raises(ResourceError, match="temporary files"):
         _told(mr, bundle=bundle, medoid=True)

@@ -19,6 +19,7 @@ Float32 = NDArray[np.float32]
 Box = tuple[slice, ...]
 
 _RIM = 0.25  # share of an overlap at each of its ends that counts for nothing
+_LEAST = 4  # voxels that a tile keeps at a network's lowest resolution, where norms need several
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Tiling:
 
     Attributes:
         shape: Voxels of the volume.
-        tile: Voxels of every tile.
+        tile: Voxels of every tile, never more than were asked for.
         before: Voxels of padding in front of the volume, per axis.
         padded: Voxels of the padded volume, which the tiles cover exactly.
         axes: Tiles along each axis, in padded coordinates.
@@ -91,7 +92,9 @@ def plan_tiles(
 
     Args:
         shape: Voxels of the volume, any size.
-        tile: Voxels of a tile; an axis of one voxel means slices, which do not overlap.
+        tile: Most voxels of a tile; an axis of one voxel means slices, which do not overlap. Along
+            an axis where the volume is shorter, the tile shrinks to it: padding costs time and is
+            nothing that a network was trained on.
         overlap: Least share of a tile that it has in common with its neighbour, [0, 1).
         divisor: Tiles start at multiples of this, so that a network that halves the resolution
             treats equal voxels equally in every tile; the tile itself must be a multiple of it
@@ -109,15 +112,17 @@ def plan_tiles(
             f"a tile of {tuple(tile)} voxels does not suit a network with divisor {divisor}: "
             f"make {wrong[0]} a multiple of {divisor}"
         )
-    axes, before, padded = [], [], []
-    for n, size in zip(shape, tile, strict=True):
-        step = divisor if size > 1 else 1
+    axes, before, padded, sizes = [], [], [], []
+    for n, most in zip(shape, tile, strict=True):
+        step = divisor if most > 1 else 1
+        size = min(most, step * max(math.ceil(n / step), _LEAST if most > 1 else 1))
         full = size if n <= size else math.ceil(n / step) * step
         starts = _starts(full, size, 0.0 if size == 1 else overlap, step)
         axes.append(Axis(starts, _windows(starts, size)))
         before.append((full - n) // 2)
         padded.append(full)
-    return Tiling(tuple(shape), tuple(tile), tuple(before), tuple(padded), tuple(axes))
+        sizes.append(size)
+    return Tiling(tuple(shape), tuple(sizes), tuple(before), tuple(padded), tuple(axes))
 
 
 def _starts(full: int, size: int, overlap: float, step: int) -> tuple[int, ...]:

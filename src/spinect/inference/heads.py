@@ -55,19 +55,28 @@ def reduce_masks(values: Tensor, heads: Sequence[str]) -> dict[str, NDArray[Any]
     part = list(VERTEBRA_CLASSES)
     other = [c for c in range(len(CLASSES)) if c not in VERTEBRA_CLASSES]
     vertebra = probability[part].sum(0)
-    best_other, which_other = probability[other].max(0)
-    which_part = probability[part].argmax(0)
+    best_other, which_other = _best(probability, other)
+    _, which_part = _best(probability, part)
     is_vertebra = vertebra >= best_other  # six subregions must not lose a vote that they share
-    classes = torch.where(
-        is_vertebra,
-        torch.tensor(part, device=values.device)[which_part],
-        torch.tensor(other, device=values.device)[which_other],
-    )
+    classes = torch.where(is_vertebra, which_part, which_other)
     offset = (values[where["offset"]] * (OFFSET_MM / OFFSET_STEP_MM)).round().clamp(-127, 127)
     centre = values[where["centre"]][0].sigmoid()
     return {
-        "classes": classes.to(torch.uint8).cpu().numpy(),
+        "classes": classes.cpu().numpy(),
         "vertebra": (vertebra * 255).round().to(torch.uint8).cpu().numpy(),
         "centre": (centre * 255).round().to(torch.uint8).cpu().numpy(),
         "offset": (offset * is_vertebra).to(torch.int8).cpu().numpy(),
     }
+
+
+def _best(probability: Tensor, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The largest of some classes (*S), and which it is (*S) uint8; the first of equals.
+
+    Class by class: `max` along the outermost axis jumps through memory and takes thrice as long.
+    """
+    best = probability[classes[0]].clone()
+    which = torch.full_like(best, classes[0], dtype=torch.uint8)
+    for index in classes[1:]:
+        which.masked_fill_(probability[index] > best, index)
+        torch.maximum(best, probability[index], out=best)
+    return best, which

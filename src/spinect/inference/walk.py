@@ -122,7 +122,8 @@ class Walk:
         tiling, plan = fit(volume.grid, bundle, compute, max_memory, mode, spooled)
         prepared = prepare(volume, card)
         flip = card.preprocessing.flip_average and method.ndim == 3
-        condition, beside = _padded(prepared, tiling, plan), card.preprocessing.neighbours
+        condition = _padded(prepared, tiling, plan, card.preprocessing.tile)
+        beside = card.preprocessing.neighbours
         network = TileNetwork(method, condition, compute, flip, beside)
         said = []
         if prepared.peeled:
@@ -226,8 +227,8 @@ def _check_neighbours(bundle: Bundle) -> None:
         )
 
 
-def _padded(prepared: Prepared, tiling: Tiling, plan: Plan) -> Tensor:
-    """The channels in a volume that the tiles cover exactly."""
+def _padded(prepared: Prepared, tiling: Tiling, plan: Plan, patch: tuple[int, int, int]) -> Tensor:
+    """The channels in a volume that the tiles cover exactly; ramps as patches had them."""
     known = len(prepared.channels)
     out = allocate((known + 3 * bool(prepared.ramps), *tiling.padded), np.float32, plan.on_disk)
     if prepared.outside:
@@ -237,7 +238,7 @@ def _padded(prepared: Prepared, tiling: Tiling, plan: Plan) -> Tensor:
         lines = zip(tiling.padded, tiling.before, strict=True)
         steps = [torch.arange(n, dtype=torch.float32) - b for n, b in lines]
         places = torch.stack(torch.meshgrid(*steps, indexing="ij"))
-        rising = ramps(places, tiling.shape, tiling.tile)
+        rising = ramps(places, tiling.shape, patch)
         if prepared.ramps == "RIP":
             rising = torch.stack([rising[0], 1 - rising[2], 1 - rising[1]])
         out[known:] = rising.numpy()
