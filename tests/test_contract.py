@@ -346,7 +346,7 @@ def test_the_memory_limit_changes_nothing(name, ndim, mode, monkeypatch):
     # What the process holds already would decide otherwise; tiles are measured in other tests.
     monkeypatch.setattr("spinect.inference.plan.resident_bytes", lambda: 0)
     monkeypatch.setattr("spinect.inference.plan.activation_bytes", lambda *_: 2**20)
-    monkeypatch.setattr("spinect.inference.plan._PREPARE_BYTES", 0)
+    monkeypatch.setattr("spinect.inference.plan.PREPARE_BYTES", 0)
     mr = small_mr(bundle)
     least = least_memory(mr, bundle, mode)
     plans = [fit(mr.grid, bundle, Compute.choose("cpu", "fp32"), limit, mode)[1]

@@ -248,10 +248,10 @@ def test_what_the_draws_left_is_held_while_masks_are_made(model, monkeypatch):
     grid = Grid((8, 30, 34), np.diag([4, 1, 1, 1]))
     engine = shipped.load_engine(options(model))
     engine._segmenter = engine._translator
-    monkeypatch.setattr(sampled, "fit", lambda *_: (None, Plan(1, False, 1000)))
+    monkeypatch.setattr(sampled, "fit", lambda *_: (None, Plan(1, False, 10**12)))
     cases = ((), ("interval",), ("medoid",), ("votes",))
     need = [engine.need(grid, options(model, *names)).memory_bytes for names in cases]
-    assert [(n - 1000) / (16 * 15 * 17) for n in need] == [8, 16, 12, 19]
+    assert [(n - 10**12) / (16 * 15 * 17) for n in need] == [8, 16, 12, 19]
 
 
 def test_the_line_before_a_run_names_the_disk(scan, tmp_path, model, capsys):

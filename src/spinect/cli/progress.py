@@ -19,6 +19,7 @@ _STAGES = {
     "translate": "synthetic CT",
     "segment": "masks",
     "samples": "what the samples say",
+    "plausible": "plausibility",
     "native": "onto the MR's grid",
     "write": "writing",
     "report": "report",

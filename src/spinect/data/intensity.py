@@ -136,6 +136,25 @@ def mr_channels(mr: Tensor, inside: Tensor, spacing_mm: float | Sequence[float] 
     return out
 
 
+def dark_share(mr: Tensor, inside: Tensor) -> float | None:
+    """Voxels of the darkest tenth of the scale over those of the darkest and brightest, 0-1.
+
+    The scale runs from the 1st to the 99th percentile of the inside voxels. Air, cortex and
+    flowing blood are black in every MR and only little is brightest, so this is well above 1/2; an
+    image whose contrast is inverted has 1 less it.
+
+    Shapes: mr, inside of one shape. None where nearly all inside voxels are equal.
+    """
+    low, high = percentiles(mr, inside, (1, 99))
+    if high <= low:
+        return None
+    edge = (high - low) / 10
+    within = inside > 0
+    dark = int(((mr <= low + edge) & within).sum())
+    bright = int(((mr >= high - edge) & within).sum())
+    return dark / (dark + bright)
+
+
 def unit_of_robust(channel: Tensor) -> Tensor:
     """Channel 0 of `mr_channels`, [0, 1.5] -> [-1, 1]; any shape. Outside the field of view: -1."""
     return channel * (2 / ROBUST_MAX) - 1

@@ -3,6 +3,7 @@
 from spinect.inference.draws import Interval, Medoid
 from spinect.inference.heads import OFFSET_STEP_MM, MaskHeads
 from spinect.inference.noise import NoiseField
+from spinect.inference.probe import Probe, Sight, Turn, probe
 from spinect.inference.translate import (
     MODES,
     Translation,
@@ -18,8 +19,12 @@ __all__ = [
     "MaskHeads",
     "Medoid",
     "NoiseField",
+    "Probe",
+    "Sight",
     "Translation",
+    "Turn",
     "predict_masks",
+    "probe",
     "to_native",
     "translate",
 ]

@@ -1,6 +1,6 @@
 """Where a network runs and in which precision: tiles in, float32 tiles out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -71,6 +71,8 @@ class TileNetwork:
         compute: Device and precision.
         flip: Average `regress` with the left-right mirrored prediction.
         neighbours: Slices on each side of a tile of one slice whose channels it sees, too.
+        compare: Hears every plain prediction of `regress` with the mirrored one that it is averaged
+            with, (tiles, channels, *tile) each.
         calls: Tiles that went through the network so far, mirrored ones included.
     """
 
@@ -79,6 +81,7 @@ class TileNetwork:
     compute: Compute
     flip: bool = False
     neighbours: int = 0
+    compare: Callable[[Tensor, Tensor], None] | None = None
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -93,8 +96,10 @@ class TileNetwork:
         out = self._run(condition)
         if self.flip:
             mirrored = self._run(condition.flip(2)).flip(2)
-            signs = self.mirror.view(-1, *[1] * (mirrored.ndim - 2))
-            out = (out + mirrored * signs) / 2
+            mirrored = mirrored * self.mirror.view(-1, *[1] * (mirrored.ndim - 2))
+            if self.compare is not None:
+                self.compare(out, mirrored)
+            out = (out + mirrored) / 2
         return out
 
     def denoise(self, x: Tensor, sigma: Tensor, boxes: Sequence[Box]) -> Tensor:

@@ -31,6 +31,9 @@ class MaskHeads:
         offset: (3, X, Y, Z) int8, vector along the array axes to the own body centre, in steps of
             OFFSET_STEP_MM; 0 where no vertebra is.
         inside: (X, Y, Z) bool, the field of view.
+        mirror: How far the plain and the mirrored prediction agree, 0-1: sum of the smaller over
+            sum of the larger probability of any vertebra class. None where the bundle does not
+            average the two, or finds no vertebra.
     """
 
     grid: Grid
@@ -39,6 +42,7 @@ class MaskHeads:
     centre: NDArray[np.uint8]
     offset: NDArray[np.int8]
     inside: NDArray[np.bool_]
+    mirror: float | None = None
 
 
 def reduce_masks(values: Tensor, heads: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -26,7 +26,7 @@ from spinect.protocols import Method
 MOST_TILES = 4  # per call; more gains nothing on a 96-voxel tile
 _SLACK = 1.35  # kernels reorder their operands, and allocators keep some
 _RESIDENT = 700 * 2**20  # of a process with torch, where the system does not tell
-_PREPARE_BYTES = 36  # per voxel while the input channels are made
+PREPARE_BYTES = 36  # per voxel while the input channels are made
 _SAMPLER_BYTES = 24  # per voxel: the state of the sampler, and its temporaries
 
 
@@ -61,12 +61,14 @@ class Plan:
         on_disk: Whether the condition and the whole-volume results lie in temporary files.
         peak_bytes: Expected peak of the process.
         disk_bytes: Temporary files, in the folder that `tempfile` chooses.
+        tile_bytes: Of the host's memory while one tile passes, beside everything else.
     """
 
     batch: int
     on_disk: bool
     peak_bytes: int
     disk_bytes: int = 0
+    tile_bytes: int = 0
 
 
 def plan_memory(
@@ -90,7 +92,7 @@ def plan_memory(
 
     def peak(batch: int, on_disk: bool) -> int:
         running = base + (batch * tile if host else 0) + (0 if on_disk else stored)
-        preparing = resident_bytes() + _PREPARE_BYTES * voxels
+        preparing = resident_bytes() + PREPARE_BYTES * voxels
         return max(running, preparing)
 
     if not host:
@@ -105,7 +107,7 @@ def plan_memory(
         if peak(batch, on_disk) <= max_memory:
             files = spooled + (stored if on_disk else 0)
             check_disk(files)
-            return Plan(batch, on_disk, peak(batch, on_disk), files)
+            return Plan(batch, on_disk, peak(batch, on_disk), files, tile if host else 0)
     raise _too_little(peak(1, True), max_memory, "for the smallest tile and slab")
 
 

@@ -21,6 +21,7 @@ from spinect.inference.blend import blend, blend_slabs, without_padding
 from spinect.inference.compute import Compute, TileNetwork, head_slices
 from spinect.inference.draws import BYTES_PER_DRAW, SLAB_BYTES
 from spinect.inference.heads import BYTES_PER_VOXEL, MASK_HEADS, MaskHeads, reduce_masks
+from spinect.inference.mirror import Overlap, vertebra_probability
 from spinect.inference.noise import NoiseField
 from spinect.inference.plan import Demand, Plan, allocate, plan_memory
 from spinect.inference.prepare import (
@@ -150,6 +151,10 @@ class Walk:
         stored = {name: self.zeros(np.uint8) for name in names}
         if masked:
             stored["offset"] = self.zeros(np.int8, 3)
+            overlap = Overlap()
+            self.network.compare = lambda plain, mirrored: overlap.add(
+                vertebra_probability(plain, heads), vertebra_probability(mirrored, heads)
+            )
         compute, channels = self.network.compute, sum(HEADS[head] for head in heads)
         slabs = blend_slabs(
             self.tiling,
@@ -174,7 +179,9 @@ class Walk:
             covered += math.prod(part.stop - part.start for part in box)
             done.part(covered / padded)
         done.one()
-        return ct, MaskHeads(self.grid, inside=self.inside, **stored) if masked else None
+        if not masked:
+            return ct, None
+        return ct, MaskHeads(self.grid, inside=self.inside, mirror=overlap.share(), **stored)
 
     @torch.inference_mode()
     def sample(self, noise: NoiseField, draw: int, steps: int | None) -> NDArray[Any]:

@@ -163,6 +163,7 @@ def _record(
         vertebrae=tuple(str(row["name"]) for row in result.rows),
         level_source="+".join(sources) or None,
         confidence=round(float(np.mean(trust)), 3) if trust else None,
+        plausibility=result.plausibility,
     )
 
 

@@ -6,7 +6,12 @@ from typing import Protocol
 
 from spinect.geometry import Grid, Volume
 from spinect.workflows.options import RunOptions
-from spinect.workflows.record import ModelRecord, SamplingRecord, Stopwatch
+from spinect.workflows.record import (
+    ModelRecord,
+    PlausibilityRecord,
+    SamplingRecord,
+    Stopwatch,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Result:
         layers: What the samples of mode "mc" tell, by the names of `names.LAYERS`.
         sampling: The same in numbers; None without samples.
         rows: vertebrae.tsv, head to feet.
+        plausibility: Whether the masks look like a spine; None without masks.
         warnings: What the reader of the report must know.
     """
 
@@ -58,6 +64,7 @@ class Result:
     layers: Mapping[str, Layer] = field(default_factory=dict)
     sampling: SamplingRecord | None = None
     rows: Sequence[Mapping[str, object]] = ()
+    plausibility: PlausibilityRecord | None = None
     warnings: Sequence[str] = field(default_factory=tuple)
 
 

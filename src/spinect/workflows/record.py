@@ -72,6 +72,51 @@ class SamplingRecord(_Part):
     )
 
 
+class PlausibilityRecord(_Part):
+    """What speaks for or against the masks of a case; null is what could not be measured."""
+
+    vertebrae: int = Field(description="found above the sacrum")
+    agreement: float | None = Field(
+        default=None, description="Dice of the translator's own masks with the written ones, 0-1"
+    )
+    mirror: float | None = Field(
+        default=None, description="overlap with the prediction on the mirrored image, 0-1"
+    )
+    gamma: float | None = Field(
+        default=None, description="overlap with the prediction at another contrast, 0-1"
+    )
+    doubt: float | None = Field(
+        default=None, description="mean of 1 - p over what looks like vertebra, 0-0.5"
+    )
+    body_ml_least: float | None = Field(default=None, description="of bodies that no face cuts, mL")
+    body_ml_most: float | None = Field(default=None, description="the same")
+    step_mm_least: float | None = Field(default=None, description="of neighbouring bodies, mm")
+    step_mm_most: float | None = Field(default=None, description="the same")
+    canal: float | None = Field(
+        default=None, description="share of the way along the bodies with canal beside it, 0-1"
+    )
+    posterior: float | None = Field(
+        default=None, description="volume of posterior elements over that of bodies"
+    )
+    halved: float | None = Field(
+        default=None, description="share of bodies that the left or right face cuts through, 0-1"
+    )
+    dark: float | None = Field(
+        default=None,
+        description="voxels of the darkest tenth of the scale over both outer tenths, 0-1; MR only",
+    )
+    seen: dict[str, float] | None = Field(
+        default=None, description="mL of posterior elements found in one tile, by what was turned"
+    )
+    orientation: Literal["as stored", "head-feet", "front-back", "both", "not determinable"] = (
+        Field(default="not determinable", description="what has to be turned, by the image")
+    )
+    left_right: Literal["not determinable"] = "not determinable"
+    implausible: tuple[str, ...] = Field(
+        default=(), description="names of the numbers above that lie outside their limits"
+    )
+
+
 class RunRecord(_Part):
     """The sidecar of one case, `STEM_run.json`."""
 
@@ -97,6 +142,9 @@ class RunRecord(_Part):
     vertebrae: tuple[str, ...] = Field(default=(), description="names found, head to feet")
     level_source: str | None = Field(default=None, description="where the level names come from")
     confidence: float | None = Field(default=None, description="mean over vertebrae, 0-1")
+    plausibility: PlausibilityRecord | None = Field(
+        default=None, description="with masks only; see the page on plausibility"
+    )
     warnings: tuple[str, ...] = ()
 
 

@@ -14,12 +14,15 @@ from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.inference import Translation
 from spinect.inference.compute import Compute
+from spinect.inference.plan import resident_bytes
 from spinect.inference.prepare import bundle_grid
+from spinect.inference.probe import probe_bytes
 from spinect.inference.walk import Progress, fit
 from spinect.segmentation import Segmentation, vote, with_spread, with_votes
 from spinect.segmentation.votes import BYTES_PER_LABEL
 from spinect.workflows.engine import Layer, Need
 from spinect.workflows.options import EXTRAS, RunOptions
+from spinect.workflows.plausibility import PLAUSIBLE_BYTES
 from spinect.workflows.record import SamplingRecord
 
 Facts = dict[str, object]  # of a sidecar
@@ -61,25 +64,29 @@ def need(
     translator: Bundle | None,
     segmenter: Bundle | None,
 ) -> Need:
-    """Memory and temporary files of a run: the larger of translation and segmentation.
+    """Memory and temporary files of a run: the largest of its stages.
 
     Raises:
         ResourceError: The smallest tile does not fit into `options.max_memory`, or the draws not
             onto the disk.
     """
-    memory = files = held = later = 0
+    memory = files = held = later = tile = 0
     votes = "votes" in options.outputs
     if translator is not None:
         spooled = options.samples if set(options.outputs) & set(EXTRAS) else 0
         plan = fit(grid, translator, compute, options.max_memory, options.mode, spooled)[1]
-        memory, files = plan.peak_bytes, plan.disk_bytes
+        memory, files, tile = plan.peak_bytes, plan.disk_bytes, probe_bytes(translator, plan)
         held = _voxels(grid, translator) * _held(options)
-    if votes:  # a foreign command gets 1 mm
-        masks = _voxels(grid, segmenter) if segmenter else math.ceil(grid.extent.prod())
+    # A foreign command gets 1 mm.
+    masks = _voxels(grid, segmenter) if segmenter else math.ceil(grid.extent.prod())
+    if votes:
         later = options.samples * BYTES_PER_LABEL * masks
     if segmenter is not None:
         plan = fit(grid, segmenter, compute, options.max_memory, "regress")[1]
         memory, later = max(memory, plan.peak_bytes + held), later + plan.disk_bytes
+        tile = max(tile, probe_bytes(segmenter, plan))
+    if options.segmenter != "none":
+        memory = max(memory, resident_bytes() + held + tile + PLAUSIBLE_BYTES * masks)
     return Need(memory, files + later if votes else max(files, later))
 
 

@@ -13,6 +13,7 @@ from spinect.segmentation import Segmentation
 from spinect.workflows import sampled
 from spinect.workflows.engine import Engine, Need, Result
 from spinect.workflows.options import RunOptions
+from spinect.workflows.plausibility import Evidence, Plausibility, by_the_masks, judge, measure
 from spinect.workflows.record import ModelRecord, Stopwatch
 from spinect.workflows.sampled import Told, tell
 from spinect.workflows.steps import SEGMENTER, SegmentOptions, segment
@@ -78,6 +79,10 @@ class ShippedEngine:
                     watch.share,
                 )
         found, ct = told.found, None
+        plausible = None
+        if found is not None:
+            with watch.stage("plausible"):
+                plausible = self._plausible(image, translation, found, options)
         vertebrae = subregions = None
         with watch.stage("native"):
             if translation is not None:
@@ -86,6 +91,7 @@ class ShippedEngine:
                 vertebrae = resample(found.vertebrae, image.grid)
                 subregions = resample(found.subregions, image.grid)
         said = (*(translation.warnings if translation else ()), *(found.warnings if found else ()))
+        said += plausible.warnings if plausible else ()
         return Result(
             ct=ct,
             ct_iso=translation.image if translation else None,
@@ -96,6 +102,7 @@ class ShippedEngine:
             layers=told.layers,
             sampling=told.sampling,
             rows=found.rows if found else (),
+            plausibility=plausible.record if plausible else None,
             warnings=said,
         )
 
@@ -131,6 +138,27 @@ class ShippedEngine:
             device=options.device,
             progress=progress,
         )
+
+    def _plausible(
+        self,
+        image: Volume,
+        translation: Translation | None,
+        found: Segmentation,
+        options: RunOptions,
+    ) -> Plausibility:
+        """Ask the translator if it has mask heads, else the segmenter."""
+        heads = translation.masks if translation is not None else None
+        source, bundle = image, self._translator
+        if heads is None:
+            source, bundle = image, self._segmenter
+            if translation is not None and options.makes == "ct":
+                source = translation.ct
+        measured = measure(
+            Evidence(image, found, heads, source, bundle),
+            precision=options.precision,
+            device=options.device,
+        )
+        return judge(measured, by_the_masks(found))
 
 
 def _check_direction(card: Card, options: RunOptions) -> None:

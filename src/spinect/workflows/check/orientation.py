@@ -22,6 +22,7 @@ Float = NDArray[np.float64]
 SIDES: Final = ((43, 44), (45, 46), (47, 48))  # left, right
 SPINOUS: Final = 42
 ARCUS: Final = 41
+CONVERT: Final = "convert the series again from DICOM, or correct the header"
 _ALONG: Final = 0.5  # cosine: a direction within 60 degrees of an axis runs along it
 _BACK_MM: Final = 1.0  # a step of this much against the order is no rounding
 
@@ -96,8 +97,7 @@ def _along_the_spine(file: str, centres: Landmarks) -> Iterator[Finding]:
             "head-feet",
             file,
             f"the vertebrae run {where} by the header ({ends})",
-            "convert the series again from DICOM, or correct the header of image and mask; "
-            "if the image is right, the vertebra ids are reversed",
+            f"{CONVERT} of image and mask; if the image is right, the vertebra ids are reversed",
         )
 
 
@@ -122,7 +122,7 @@ def _front_back(file: str, forward: list[Float]) -> Iterator[Finding]:
             file,
             f"the bodies lie {where} the spinous processes by the header "
             f"({mean[1]:+.0f} mm forward, {mean[0]:+.0f} mm to the right, mean of {len(forward)})",
-            "convert the series again from DICOM, or correct the header of image and mask",
+            f"{CONVERT} of image and mask",
         )
 
 
