@@ -168,10 +168,12 @@ def orientation(seen: Mapping[str, float] | None) -> str:
     return turns[-1] if first >= LEAST_ML and first >= LEAD * second else UNKNOWN
 
 
-def implausible(numbers: Mapping[str, object]) -> tuple[str, ...]:
+def implausible(
+    numbers: Mapping[str, object], limits: Mapping[str, Limit] = LIMITS
+) -> tuple[str, ...]:
     """Names of the numbers outside their limits; what is None or absent is not judged."""
     outside = ["vertebrae"] if numbers.get("vertebrae") == 0 else []
-    for name, limit in LIMITS.items():
+    for name, limit in limits.items():
         value = numbers.get(name)
         if not isinstance(value, int | float):
             continue
