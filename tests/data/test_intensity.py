@@ -11,6 +11,7 @@ from spinect.data.intensity import (
     LOCAL_SIGMA_MM,
     HuRange,
     ct_channels,
+    dark_share,
     hu_from_ct_channels,
     inside_field_of_view,
     local_mean,
@@ -136,3 +137,20 @@ def test_channels_work_on_slices():
     channels = mr_channels(mr, torch.ones_like(mr), 1.0)
     assert channels.shape == (2, 3, 60, 70)
     assert torch.isfinite(channels).all()
+
+
+def test_dark_share_counts_the_outer_tenths_of_the_robust_scale():
+    """1000 values 0 ... 999 of which 300 more are 0: tenths of the scale are 98.6."""
+    values = torch.cat([torch.arange(1000.0), torch.zeros(300)])
+    low, high = np.percentile(values, [1, 99], method="nearest")
+    assert (low, high) == (0, 986)
+    dark, bright = 300 + 99, 1000 - 888  # up to 98.6, from 887.4 on
+    assert dark_share(values, torch.ones(1300)) == pytest.approx(dark / (dark + bright))
+    assert dark_share(999 - values, torch.ones(1300)) == pytest.approx(bright / (dark + bright))
+
+
+def test_dark_share_knows_only_what_is_inside():
+    values = torch.cat([torch.zeros(500), torch.linspace(100, 200, 401)])
+    inside = (values > 0).float()
+    assert dark_share(values, inside) == pytest.approx(0.5, abs=0.01)
+    assert dark_share(torch.full((50,), 3.0), torch.ones(50)) is None

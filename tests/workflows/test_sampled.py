@@ -16,7 +16,7 @@ from spinect.cli.progress import ProgressLine
 from spinect.errors import BundleError, ConfigError, ResourceError
 from spinect.geometry import Grid, Volume
 from spinect.inference import plan as room
-from spinect.inference.plan import Plan
+from spinect.inference.plan import PREPARE_BYTES, Plan
 from spinect.inference.walk import fit
 from spinect.io import write_volume
 from spinect.methods.diffusion import Diffusion
@@ -29,6 +29,7 @@ from spinect.workflows.facts import facts
 from spinect.workflows.options import RunOptions
 from spinect.workflows.outputs import read_rows
 from spinect.workflows.planning import plan
+from spinect.workflows.plausibility import PLAUSIBLE_BYTES
 
 NETWORK = {"channels": [8, 12], "blocks": [1, 1], "decoder_blocks": [1], "head": 8}
 COMMAND = "command:program {input} {output}"
@@ -252,6 +253,18 @@ def test_what_the_draws_left_is_held_while_masks_are_made(model, monkeypatch):
     cases = ((), ("interval",), ("medoid",), ("votes",))
     need = [engine.need(grid, options(model, *names)).memory_bytes for names in cases]
     assert [(n - 10**12) / (16 * 15 * 17) for n in need] == [8, 16, 12, 19]
+
+
+def test_memory_of_the_check_is_counted(model, monkeypatch):
+    """What the draws left, the masks at 1 mm, and a tile of 8 x 16 x 16 while it is prepared."""
+    grid = Grid((8, 30, 34), np.diag([4, 1, 1, 1]))
+    engine = shipped.load_engine(options(model))
+    monkeypatch.setattr(sampled, "fit", lambda *_: (None, Plan(1, False, 1000, 0, 10**6)))
+    monkeypatch.setattr(sampled, "resident_bytes", lambda: 10**9)
+    checked = engine.need(grid, options(model)).memory_bytes
+    left, tile = 8 * 16 * 15 * 17, 10**6 + PREPARE_BYTES * 8 * 16 * 16
+    assert checked == 10**9 + left + tile + PLAUSIBLE_BYTES * 32 * 30 * 34
+    assert engine.need(grid, options(model, segmenter="none")).memory_bytes == 1000
 
 
 def test_the_line_before_a_run_names_the_disk(scan, tmp_path, model, capsys):

@@ -177,10 +177,23 @@ def test_masks_confidence_and_table_reach_the_outputs(
     assert done.exit_code == 0, done.output
     record = _whole(out, mr_file)
     masks = np.asarray(nib.load(out / "sub-1_T2w_desc-vertebrae_dseg.nii.gz").dataobj)
+    told = record.plausibility
+    assert "plausible" in record.seconds
+    assert told.doubt == (0.0 if found else None)
+    assert told.agreement == pytest.approx(1, abs=0.01)
+    assert set(told.seen) == {"as stored", "head-feet", "front-back", "both"}
+    assert told.vertebrae == 3 * found
     if not found:
         assert not masks.any()
         assert (record.vertebrae, record.confidence, record.level_source) == ((), None, None)
+        assert "vertebrae" in told.implausible
+        assert any("no vertebra was found" in text for text in record.warnings)
+        assert "no vertebra was found" in (out / "sub-1_T2w.html").read_text()
         return
+    assert told.step_mm_least == pytest.approx(34, abs=0.5)
+    assert told.canal == 0.0  # these masks have none
+    assert "canal" in told.implausible
+    assert any("the canal is found along 0% of the column" in text for text in record.warnings)
     assert record.vertebrae == ("L3", "L4", "L5")
     assert record.level_source == "user"
     assert record.confidence == pytest.approx(1, abs=1e-3)  # both paths saw the same
@@ -201,6 +214,9 @@ def test_segment_a_ct(vertebrae_bundle, tiny_pair, tmp_path):
     assert done.exit_code == 0, done.output
     record = read_record(tmp_path / "out" / "in_run.json")
     assert [model.name for model in record.models] == ["vertebrae"]
+    told = record.plausibility
+    assert (told.agreement, told.mirror, told.gamma, told.dark) == (None,) * 4  # of an MR only
+    assert told.seen is not None
 
 
 def test_a_model_without_mask_heads_cannot_segment(tmp_path):
