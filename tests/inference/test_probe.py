@@ -63,7 +63,7 @@ def image(box, shape=(16, 16, 16), affine=None):
 )
 def test_each_turn_reverses_its_own_axes(box, best):
     mr = image(box)
-    seen = probe(mr, bundle(), mr.grid, np.ones(mr.data.shape, np.uint8)).seen
+    seen = probe(mr, bundle(), np.ones(mr.data.shape, np.uint8)).seen
     assert set(seen) == set(TURNS)
     for turn, sight in seen.items():
         whole = 16 * 8 * 8 / 1000
@@ -75,8 +75,8 @@ def test_each_turn_reverses_its_own_axes(box, best):
 def test_the_way_of_storage_changes_nothing():
     mr = image((slice(None), slice(8, 16), slice(8, 16)))
     stored = mr.reoriented("PIL")
-    asked = mr.grid, np.ones(mr.data.shape, np.uint8)
-    assert probe(stored, bundle(), *asked) == probe(mr, bundle(), *asked)
+    asked = np.ones(mr.data.shape, np.uint8)
+    assert probe(stored, bundle(), asked) == probe(mr, bundle(), asked)
 
 
 def test_only_the_tile_is_shown():
@@ -85,13 +85,13 @@ def test_only_the_tile_is_shown():
     mr = image(bright, (40, 40, 40))
     marked = np.zeros(mr.data.shape, np.uint8)
     marked[20:30, 20:30, 20:30] = 9
-    seen = probe(mr, bundle(), mr.grid, marked).seen
+    seen = probe(mr, bundle(), marked).seen
     assert seen["as stored"].posterior + seen["as stored"].body == pytest.approx(0.512, rel=1e-3)
 
 
 def test_contrast_that_moves_no_voxel_over_the_threshold_agrees_wholly():
     mr = image((slice(0, 5), slice(None), slice(None)))
-    assert probe(mr, bundle(), mr.grid, np.ones(mr.data.shape, np.uint8)).gamma == 1.0
+    assert probe(mr, bundle(), np.ones(mr.data.shape, np.uint8)).gamma == 1.0
 
 
 def test_contrast_that_does():
@@ -100,17 +100,15 @@ def test_contrast_that_does():
     data[:4] += 99
     data[4:8] += 39.5
     mr = Volume(data, np.eye(4), "mr")
-    found = probe(mr, bundle(), mr.grid, np.ones(data.shape, np.uint8))
+    found = probe(mr, bundle(), np.ones(data.shape, np.uint8))
     assert found.gamma == pytest.approx(0.5, abs=0.01)
 
 
-def test_what_cannot_be_shown_again():
-    flat = Volume(np.full((16, 16, 16), 7, np.float32), np.eye(4), "mr")
-    assert probe(flat, bundle(), flat.grid, np.ones((16, 16, 16), np.uint8)) is None
+def test_networks_that_see_slices_are_not_asked():
     network = Pointwise()
     network.ndim = 2
     mr = image((slice(0, 5),))
-    assert probe(mr, bundle(network=network), mr.grid, np.ones((16, 16, 16), np.uint8)) is None
+    assert probe(mr, bundle(network=network), np.ones((16, 16, 16), np.uint8)) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -133,8 +131,10 @@ def test_without_any_weight_the_middle_is_shown():
 def test_overlap_is_common_over_union():
     overlap = Overlap()
     assert overlap.share() is None
-    overlap.add(torch.tensor([1.0, 0.5]), torch.tensor([0.5, 1.0]))
-    overlap.add(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0]))
+    one, half, none = (torch.full((300,), value) for value in (1.0, 0.5, 0.0))
+    overlap.add(torch.cat([one, half]), torch.cat([half, one]))
+    assert overlap.share() is None  # 600 voxels are too few
+    overlap.add(torch.cat([one, none]), torch.cat([one, one]))
     assert overlap.share() == pytest.approx((1.0 + 1.0) / (2.0 + 2.0))
 
 

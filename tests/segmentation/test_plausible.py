@@ -100,8 +100,10 @@ def test_a_gap_in_the_canal_counts_by_its_length():
 
 
 def test_doubt_is_weighted_by_probability():
-    values = np.zeros((4, 4, 4), np.uint8)
+    values = np.zeros((4, 40, 40), np.uint8)
     assert doubt_of(heads(values)) is None
+    values[0, :20] = 255
+    assert doubt_of(heads(values)) is None  # 0.8 mL
     values[0], values[1] = 255, 51  # p of 1 and of 0.2
     assert doubt_of(heads(values)) == pytest.approx(0.2 * 0.8 / 1.2)
     assert doubt_of(heads(np.where(values > 0, 255, 0))) == 0.0

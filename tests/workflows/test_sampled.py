@@ -256,14 +256,14 @@ def test_what_the_draws_left_is_held_while_masks_are_made(model, monkeypatch):
 
 
 def test_memory_of_the_check_is_counted(model, monkeypatch):
-    """What the draws left, the masks at 1 mm, and a tile of 8 x 16 x 16 while it is prepared."""
+    """What the draws left, a tile, and the image and its masks at 1 mm."""
     grid = Grid((8, 30, 34), np.diag([4, 1, 1, 1]))
     engine = shipped.load_engine(options(model))
     monkeypatch.setattr(sampled, "fit", lambda *_: (None, Plan(1, False, 1000, 0, 10**6)))
     monkeypatch.setattr(sampled, "resident_bytes", lambda: 10**9)
     checked = engine.need(grid, options(model)).memory_bytes
-    left, tile = 8 * 16 * 15 * 17, 10**6 + PREPARE_BYTES * 8 * 16 * 16
-    assert checked == 10**9 + left + tile + PLAUSIBLE_BYTES * 32 * 30 * 34
+    left, voxels = 8 * 16 * 15 * 17, 32 * 30 * 34
+    assert checked == 10**9 + left + 10**6 + (PREPARE_BYTES + PLAUSIBLE_BYTES) * voxels
     assert engine.need(grid, options(model, segmenter="none")).memory_bytes == 1000
 
 

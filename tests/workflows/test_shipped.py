@@ -188,7 +188,9 @@ def test_masks_confidence_and_table_reach_the_outputs(
         assert (record.vertebrae, record.confidence, record.level_source) == ((), None, None)
         assert "vertebrae" in told.implausible
         assert any("no vertebra was found" in text for text in record.warnings)
-        assert "no vertebra was found" in (out / "sub-1_T2w.html").read_text()
+        page = (out / "sub-1_T2w.html").read_text()
+        assert "no vertebra was found" in page
+        assert "left/right not determinable" in page
         return
     assert told.step_mm_least == pytest.approx(34, abs=0.5)
     assert told.canal == 0.0  # these masks have none

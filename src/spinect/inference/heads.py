@@ -33,7 +33,7 @@ class MaskHeads:
         inside: (X, Y, Z) bool, the field of view.
         mirror: How far the plain and the mirrored prediction agree, 0-1: sum of the smaller over
             sum of the larger probability of any vertebra class. None where the bundle does not
-            average the two, or finds no vertebra.
+            average the two, or finds next to nothing.
     """
 
     grid: Grid

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -9,13 +10,14 @@ from torch import Tensor
 from spinect.anatomy import VERTEBRA_CLASSES
 from spinect.inference.compute import head_slices
 
+LEAST_VOXELS: Final = 1000  # 1 mL at 1 mm: less is nothing that two predictions could agree on
+
 
 def vertebra_probability(values: Tensor, heads: Sequence[str]) -> Tensor:
     """Probability of any vertebra class: logits (tiles, channels, *S) -> (tiles, *S)."""
     classes = values[:, head_slices(heads)["classes"]]
     low, high = min(VERTEBRA_CLASSES), max(VERTEBRA_CLASSES)
-    part = classes[:, low : high + 1].logsumexp(1)
-    return (part - classes.logsumexp(1)).exp()
+    return classes.softmax(1)[:, low : high + 1].sum(1)
 
 
 @dataclass
@@ -34,6 +36,6 @@ class Overlap:
         self.common += float(torch.minimum(one, other).sum(dtype=torch.float64))
         self.union += float(torch.maximum(one, other).sum(dtype=torch.float64))
 
-    def share(self, least: float = 1.0) -> float | None:
-        """Common over union, 0-1; None where the union is below `least` voxels."""
-        return self.common / self.union if self.union >= least else None
+    def share(self) -> float | None:
+        """Common over union, 0-1; None where the union is below `LEAST_VOXELS`."""
+        return self.common / self.union if self.union >= LEAST_VOXELS else None

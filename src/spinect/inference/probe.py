@@ -4,7 +4,6 @@ A network is trained on images that stand upright. Shown one upside down it stil
 less of what lies behind them; so the way round in which it finds most tells which way is up.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -19,11 +18,10 @@ from spinect.anatomy import CLASS, POSTERIOR_CLASSES
 from spinect.bundle import Bundle
 from spinect.data.intensity import mr_channels
 from spinect.data.tiles import Box, plan_tiles
-from spinect.geometry import Grid, Volume
+from spinect.geometry import Volume
 from spinect.inference.compute import Compute, Precision, TileNetwork
 from spinect.inference.heads import reduce_masks
 from spinect.inference.mirror import Overlap
-from spinect.inference.plan import PREPARE_BYTES, Plan
 from spinect.inference.prepare import Prepared, prepare
 
 Turn = Literal["as stored", "head-feet", "front-back", "both"]
@@ -69,7 +67,6 @@ class Probe:
 def probe(
     source: Volume,
     bundle: Bundle,
-    place: Grid,
     vertebra: NDArray[np.uint8],
     *,
     precision: Precision = "auto",
@@ -77,34 +74,36 @@ def probe(
 ) -> Probe | None:
     """Show a network the tile that holds most of the vertebrae again: five calls, one after one.
 
+    Intensities are scaled as in the run itself, by the whole image.
+
     Args:
         source: What the bundle was run on.
         bundle: With mask heads.
-        place, vertebra: Where vertebrae were found: a grid, and (X, Y, Z) weights on it.
+        vertebra: Where vertebrae were found, weights on the bundle's grid of the source.
         precision, device: As `translate`.
     Returns:
-        None for networks that see slices or positions, and for a tile of one value.
+        None for networks that see slices, or positions.
     """
     card = bundle.card
     if bundle.method.ndim != 3 or card.channels not in ("robust3", "hu"):
         return None
-    around = _cut_out(source, place, densest_box(vertebra, card.preprocessing.tile))
-    if around.data.min() == around.data.max():
-        return None
-    prepared = prepare(around, card)
+    box = (slice(None), *densest_box(vertebra, card.preprocessing.tile))
+    prepared = prepare(source, card)
+    tile = prepared.channels[box].clone()
+    other = _other_contrast(prepared)[box].clone() if card.inputs == "mr" else None
+    voxel_mm3 = float(prepared.grid.spacing.prod())
+    del prepared  # many bytes a voxel, and the calls need room
     compute = Compute.choose(device, precision)
-    seen, plain = {}, None
+    found = {}
     for turn, axes in TURNS.items():
         sides = [axis + 1 for axis in axes]  # channels come first
-        found = _call(bundle, prepared.channels.flip(sides), compute)
-        plain = found if plain is None else plain
-        seen[turn] = _sight(found, float(prepared.grid.spacing.prod()))
-    assert plain is not None
-    if card.inputs != "mr":
+        found[turn] = _call(bundle, tile.flip(sides), compute)
+    seen = {turn: _sight(heads, voxel_mm3) for turn, heads in found.items()}
+    if other is None:
         return Probe(seen, None)
-    other = _call(bundle, _other_contrast(prepared), compute)
+    both = found["as stored"], _call(bundle, other, compute)
     overlap = Overlap()
-    overlap.add(*(torch.from_numpy(f["vertebra"]).float() / 255 for f in (plain, other)))
+    overlap.add(*(torch.from_numpy(heads["vertebra"]).float() / 255 for heads in both))
     return Probe(seen, overlap.share())
 
 
@@ -130,11 +129,6 @@ def densest_box(vertebra: NDArray[np.uint8], most: tuple[int, int, int]) -> Box:
     )
 
 
-def probe_bytes(bundle: Bundle, plan: Plan) -> int:
-    """Memory of a probe: one tile on its way, and its channels while they are made and turned."""
-    return plan.tile_bytes + PREPARE_BYTES * math.prod(bundle.card.preprocessing.tile)
-
-
 def _window_sums(values: NDArray[np.float64], axis: int, size: int) -> NDArray[np.float64]:
     """Sums of `size` neighbours along an axis; of all of a shorter one."""
     size = min(size, values.shape[axis])
@@ -145,30 +139,15 @@ def _window_sums(values: NDArray[np.float64], axis: int, size: int) -> NDArray[n
     )
 
 
-def _cut_out(source: Volume, grid: Grid, box: Box) -> Volume:
-    """The part of a volume that a box of another grid covers."""
-    ends = np.array([[b.start - 0.5, b.stop - 0.5] for b in box])
-    corners = np.stack(np.meshgrid(*ends, indexing="ij"), -1).reshape(-1, 3)
-    places = source.grid.index(grid.world(corners))
-    last = np.array(source.grid.shape) - 1
-    low = np.clip(np.ceil(places.min(0) - 1e-6), 0, last).astype(int)
-    high = np.clip(np.floor(places.max(0) + 1e-6), low, last).astype(int) + 1
-    part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    return Volume(source.data[part], source.grid.crop(low, high - low).affine, source.kind)
-
-
 @torch.inference_mode()
-def _call(bundle: Bundle, channels: Tensor, compute: Compute) -> dict[str, NDArray[np.uint8]]:
-    """One call on what fits into one tile of the bundle, from the first voxel on."""
-    most = bundle.card.preprocessing.tile
-    shown = channels[:, : most[0], : most[1], : most[2]]
-    tiling = plan_tiles(shown.shape[1:], most, 0, bundle.method.divisor)
-    rest = [n for full, had in zip(tiling.tile, shown.shape[1:], strict=True)
-            for n in (full - had, 0)]  # fmt: skip
-    network = TileNetwork(bundle.method, F.pad(shown, rest[::-1]), compute)
-    values = network.regress([tuple(slice(0, n) for n in tiling.tile)])[0]
-    box = (slice(None), *(slice(0, n) for n in shown.shape[1:]))
-    return reduce_masks(values[box], bundle.method.heads)
+def _call(bundle: Bundle, tile: Tensor, compute: Compute) -> dict[str, NDArray[np.uint8]]:
+    """One call on a tile, (C, *S); the network's own padding is taken off."""
+    shape = tile.shape[1:]
+    full = plan_tiles(shape, bundle.card.preprocessing.tile, 0, bundle.method.divisor).tile
+    rest = [n for size, had in zip(full, shape, strict=True) for n in (size - had, 0)]
+    network = TileNetwork(bundle.method, F.pad(tile, rest[::-1]), compute)
+    values = network.regress([tuple(slice(0, n) for n in full)])[0]
+    return reduce_masks(values[(slice(None), *(slice(0, n) for n in shape))], bundle.method.heads)
 
 
 def _sight(found: Mapping[str, NDArray[np.uint8]], voxel_mm3: float) -> Sight:

@@ -120,7 +120,7 @@ def canal_share(centres: Float, canal: Float) -> float:
 
 
 def doubt_of(masks: MaskHeads) -> float | None:
-    """Mean of 1 - p over voxels weighted by their probability p of vertebra; None without any.
+    """Mean of 1 - p over voxels weighted by their probability p of vertebra; None below 1 mL.
 
     Sum of p (1 - p) over sum of p: 0 where the network is sure of every voxel, and 1/2 where all
     are even.
@@ -130,7 +130,8 @@ def doubt_of(masks: MaskHeads) -> float | None:
         counts += np.bincount(plane.ravel(), minlength=256)
     p = np.arange(256) / 255
     total = float(counts @ p)
-    return float(counts @ (p * (1 - p))) / total if total >= 1 else None
+    enough = total * float(np.prod(masks.grid.spacing)) >= 1000
+    return float(counts @ (p * (1 - p))) / total if enough else None
 
 
 def whole_agreement(masks: MaskHeads, found: Segmentation) -> float:

@@ -17,6 +17,7 @@ def facts(record: RunRecord) -> dict[str, str]:
         "input sha256": source.sha256,
         "models": ", ".join(f"{model.name} {model.sha256[:12]}" for model in record.models),
         "options": ", ".join(asked),
+        "orientation": _orientation(record),
         "seed": str(record.seed),
         "averaging": _averaging(record),
         "interval": _interval(record),
@@ -28,6 +29,20 @@ def facts(record: RunRecord) -> dict[str, str]:
         "made": record.started,
     }
     return {name: text for name, text in told.items() if text}
+
+
+def _orientation(record: RunRecord) -> str:
+    """How the image stands by what was found in it; empty where nothing was shown again."""
+    told = record.plausibility
+    if told is None or told.seen is None:
+        return ""
+    texts = {
+        "as stored": "head/feet and front/back as the header says, by the image",
+        "not determinable": "head/feet and front/back by the header, not determinable by the image",
+    }
+    seen = ", ".join(f"{turn} {found:.0f}" for turn, found in told.seen.items())
+    text = texts.get(told.orientation, f"against the header, by the image: {told.orientation}")
+    return f"{text} (mL behind the bodies: {seen}); left/right not determinable"
 
 
 def _averaging(record: RunRecord) -> str:

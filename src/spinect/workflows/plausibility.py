@@ -77,7 +77,8 @@ class Evidence:
     Attributes:
         image: As it was read. found: The masks that will be written.
         heads: The translator's own mask heads; None without.
-        source, bundle: What is shown again and to whom; None where no network made the masks.
+        source, bundle: What is shown again and to whom, the network that made `heads`, or the
+            masks where there are none; None where no network did.
     """
 
     image: Volume
@@ -96,11 +97,8 @@ def measure(
     body, step = shape.body_ml or (None, None), shape.step_mm or (None, None)
     again = None
     if evidence.source is not None and evidence.bundle is not None:
-        place = found.vertebrae.grid if heads is None else heads.grid
         weights = _presacral(found) if heads is None else heads.vertebra
-        again = probe(
-            evidence.source, evidence.bundle, place, weights, precision=precision, device=device
-        )
+        again = probe(evidence.source, evidence.bundle, weights, precision=precision, device=device)
     numbers: dict[str, float | None] = {
         "agreement": whole_agreement(heads, found) if heads else None,
         "mirror": heads.mirror if heads else None,

@@ -14,9 +14,8 @@ from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.inference import Translation
 from spinect.inference.compute import Compute
-from spinect.inference.plan import resident_bytes
+from spinect.inference.plan import PREPARE_BYTES, resident_bytes
 from spinect.inference.prepare import bundle_grid
-from spinect.inference.probe import probe_bytes
 from spinect.inference.walk import Progress, fit
 from spinect.segmentation import Segmentation, vote, with_spread, with_votes
 from spinect.segmentation.votes import BYTES_PER_LABEL
@@ -75,7 +74,7 @@ def need(
     if translator is not None:
         spooled = options.samples if set(options.outputs) & set(EXTRAS) else 0
         plan = fit(grid, translator, compute, options.max_memory, options.mode, spooled)[1]
-        memory, files, tile = plan.peak_bytes, plan.disk_bytes, probe_bytes(translator, plan)
+        memory, files, tile = plan.peak_bytes, plan.disk_bytes, plan.tile_bytes
         held = _voxels(grid, translator) * _held(options)
     # A foreign command gets 1 mm.
     masks = _voxels(grid, segmenter) if segmenter else math.ceil(grid.extent.prod())
@@ -84,9 +83,10 @@ def need(
     if segmenter is not None:
         plan = fit(grid, segmenter, compute, options.max_memory, "regress")[1]
         memory, later = max(memory, plan.peak_bytes + held), later + plan.disk_bytes
-        tile = max(tile, probe_bytes(segmenter, plan))
+        tile = max(tile, plan.tile_bytes)
     if options.segmenter != "none":
-        memory = max(memory, resident_bytes() + held + tile + PLAUSIBLE_BYTES * masks)
+        checking = tile + (PREPARE_BYTES + PLAUSIBLE_BYTES) * masks
+        memory = max(memory, resident_bytes() + held + checking)
     return Need(memory, files + later if votes else max(files, later))
 
 
