@@ -3,11 +3,11 @@
     python benchmarks/weights.py DIR mr2ct NAME=BUNDLE ... [--out runs/weights]
 
 DIR is as for `real_mr.py`. The first bundle is the one that ships now; the others are candidates,
-at most six in all. The score of a bundle is the mean over the sources (VB1, VB2, VB3, SPIDER) of the
-mean over a source's scans of (Dice + NSD at 2 mm) / 2; Dice is of bodies or, for SPIDER, of whole
+at most six in all. The score of a bundle is the mean over sources (VB1, VB2, VB3, SPIDER) of the
+mean over its scans of (Dice + NSD at 2 mm) / 2; Dice is of bodies or, for SPIDER, of whole
 vertebrae; a scan without a result counts 0. A candidate wins over the one that is held only if the
 95 % interval of its gain (scans resampled within their source, in pairs) lies above 0; where the
-interval holds 0, the bundle of fewer parameters is kept, of equal ones the one that is held.
+interval holds 0, the bundle of fewer parameters is kept, of equal ones the one that is held. See
 docs/decisions/0007-how-weights-are-chosen.md. Every figure is "selected on these scans".
 """
 
