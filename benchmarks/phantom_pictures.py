@@ -7,7 +7,8 @@
 
 The SPIDER slice (van der Graaf et al., CC BY 4.0) is left out when the folder is absent. The pelvis
 is shown as its dataset holds it: T1w, T2w, and the CT on the grid of the T2w. `--contrasts` shows
-the seven named contrasts of a scanned phantom and SPIDER, or the scans that are named.
+the seven named contrasts of a scanned phantom, the two that training never draws, and
+SPIDER or the scans that are named.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from spinect.phantom.pair import make_pair
 mpl.use("Agg")
 SPIDER = "mr_dev/spider_65_mr.nii.gz"
 CONTRASTS = ("T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed")
+WITHHELD = ("PDw", "T2starw")  # never drawn in training
 Image = NDArray[np.float32]
 
 
@@ -126,12 +128,13 @@ def pelvis_sheet(seed: int) -> plt.Figure:
 
 def contrast_sheet(seed: int, real: list[Path]) -> plt.Figure:
     """The middle slices of one phantom in every named contrast, and of real scans."""
-    made = make_pair(seed, "lumbar", contrasts=CONTRASTS)
+    made = make_pair(seed, "lumbar", contrasts=CONTRASTS + WITHHELD)
     images = [(f"phantom, {name}", made.mr[name]) for name in CONTRASTS]
+    images += [(f"phantom, {name} (withheld)", made.mr[name]) for name in WITHHELD]
     images += [(scan.name.removesuffix("_mr.nii.gz").replace("spider", "SPIDER"), read(scan))
                for scan in real]  # fmt: skip
-    rows = -(-len(images) // 4)
-    figure, axes = plt.subplots(rows, 4, figsize=(11, 3.7 * rows), layout="compressed")
+    rows = -(-len(images) // 5)
+    figure, axes = plt.subplots(rows, 5, figsize=(12, 3.3 * rows), layout="compressed")
     for axis in axes.flat:
         axis.axis("off")
     for axis, (title, volume) in zip(axes.flat, images, strict=False):

@@ -26,7 +26,10 @@ def phantom(
     ] = c.Region.lumbar,
     contrast: Annotated[
         str,
-        typer.Option(metavar="LIST", help="Some of T1w, T2w, STIR, water, fat, inphase, opposed."),
+        typer.Option(
+            metavar="LIST",
+            help="Some of T1w, T2w, STIR, water, fat, inphase, opposed, PDw, T2starw.",
+        ),
     ] = "T1w,T2w",
     motion: Annotated[
         c.Motion, typer.Option(help="How the poses of MR and CT differ.")

@@ -47,7 +47,7 @@ from spinect.phantom.tissues import Tissue
 log = logging.getLogger(__name__)
 
 CONTRASTS: Final[tuple[ContrastName, ...]] = (
-    "T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed",
+    "T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed", "PDw", "T2starw",
 )  # fmt: skip
 _STREAM: Final = 100  # first of the random streams of a subject that belong to its scans
 

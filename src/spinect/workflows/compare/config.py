@@ -40,7 +40,9 @@ def _is_reserved(key: str) -> bool:
     return any(key == one or one.startswith(f"{key}.") for one in _RESERVED)
 
 
-PhantomContrast = Literal["T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed"]
+PhantomContrast = Literal[
+    "T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed", "PDw", "T2starw"
+]
 
 
 class _Part(BaseModel, frozen=True, extra="forbid"):
