@@ -2,10 +2,11 @@
 
     python benchmarks/plausibility.py PHANTOMS... [--organs PELVES] [--real DIR] [--publish]
 
-PHANTOMS are dataset folders of `spinect phantom`. Every scan is run as it is, and every one, or the
-first --corrupted of each folder, in each way of `plausibility_cases.py`. Every number goes to
-OUT/measurements.csv; started again, it goes on where it stopped, and derives the limits anew
-without running a network. Every other subject serves to derive limits, the others to report.
+PHANTOMS are dataset folders of `spinect phantom`. Every scan is run as it is and as a narrow slab,
+and every one, or the first --corrupted of each folder, in each way of `plausibility_cases.py`.
+Every number goes to OUT/measurements.csv; started again, it goes on where it stopped, and derives
+the limits anew without running a network. Every other subject serves to derive limits, the others
+to report.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from common import publish, table
-from plausibility_cases import CORRUPTIONS, TURNED, of_height, truth_of
+from plausibility_cases import CORRUPTIONS, GOOD, TURNED, of_height, truth_of
 from spinect.geometry import Volume
 from spinect.geometry.resample import resample
 from spinect.io import read
@@ -39,7 +40,7 @@ class Row:
     """One volume: which it is, what was measured, and what that cost."""
 
     name: str
-    kind: str  # "clean", one of CORRUPTIONS, or "real"
+    kind: str  # of GOOD or CORRUPTIONS, or "real"
     part: str  # "derive", "report" or "real"
     model: str  # first digits of the weights' hashes
     seconds: float  # of the whole run
@@ -62,12 +63,10 @@ def variants(
     """A phantom's scan as it is, and in every other way; only off the spine for an organ."""
     truth = truth_of(scan)
     mr = of_height(read(scan, "mr"), truth, height)
-    kinds = ["wrong organ"] if organ else list(CORRUPTIONS) if corrupted else []
-    if not organ:
-        yield "clean", mr
+    kinds = [*GOOD, *(CORRUPTIONS if corrupted else ())]
     labels = resample(truth, mr.grid)
-    for kind in kinds:
-        change = CORRUPTIONS[kind]
+    for kind in ["wrong organ"] if organ else kinds:
+        change = (GOOD | CORRUPTIONS)[kind]
         rng = np.random.default_rng([zlib.crc32(scan.name.encode()), *kind.encode()])
         made = change(mr, labels, rng)
         if made is not None:
@@ -115,9 +114,9 @@ def _row(values: dict[str, str]) -> Row:
 def derive(rows: Sequence[Row]) -> dict[str, Limit]:
     """Limits for what is measured, from the phantoms of one half.
 
-    The farther out of two places: halfway between the worst clean phantom and the median of the
-    corrupted values beyond it, and as far beyond the worst clean phantom as that is from the
-    median of the clean ones.
+    The farther out of two places: halfway between the worst good phantom and the median of the
+    corrupted values beyond it, and as far beyond the worst good phantom as that is from the
+    median of the good ones.
     """
     limits = dict(LIMITS)
     for name in DERIVED:
@@ -137,7 +136,7 @@ def derive(rows: Sequence[Row]) -> dict[str, Limit]:
 
 
 def _values(rows: Iterable[Row], name: str, clean: bool) -> np.ndarray:
-    found = [getattr(row.record, name) for row in rows if (row.kind == "clean") == clean]
+    found = [getattr(row.record, name) for row in rows if (row.kind in GOOD) == clean]
     return np.array([value for value in found if value is not None], np.float64)
 
 
@@ -155,7 +154,7 @@ def warned(row: Row, limits: dict[str, Limit]) -> tuple[str, ...]:
 
 def report(rows: Sequence[Row], limits: dict[str, Limit], real: Sequence[Row]) -> str:
     """The tables: limits, shares warned, orientation, real scans."""
-    good = [row.share for row in [*rows, *real] if row.kind in ("clean", "real")]
+    good = [row.share for row in [*rows, *real] if row.kind in (*GOOD, "real")]
     parts = [
         "## Limits\n\n" + table(("number", "least", "most", "in the code"), _limit_lines(limits)),
         "## Warned of\n\n"
@@ -181,7 +180,7 @@ def _limit_lines(limits: dict[str, Limit]) -> list[tuple[object, ...]]:
 
 def _warned_lines(rows: Sequence[Row], limits: dict[str, Limit]) -> list[tuple[object, ...]]:
     lines = []
-    for kind in ("clean", *CORRUPTIONS):
+    for kind in (*GOOD, *CORRUPTIONS):
         hits = [warned(row, limits) for row in rows if row.kind == kind]
         names = sorted({name for hit in hits for name in hit})
         counts = [f"{name} {sum(name in hit for hit in hits)}" for name in names]

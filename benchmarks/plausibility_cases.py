@@ -11,6 +11,7 @@ from spinect.geometry.resample import resample
 from spinect.io import read
 
 LEAST_MM = 40.0  # of a box beside the spine
+SLAB_MM = 28.0
 MARGIN_MM = 6.0  # between it and the nearest vertebra
 
 
@@ -32,6 +33,15 @@ def of_height(mr: Volume, labels: Volume | None, height_mm: float) -> Volume:
         middle = (levels[0] + levels[-1]) / 2
     first = int(np.clip(round(middle - keep / 2), 0, count - keep))
     return cropped(mr, [0, 0, first], [*mr.data.shape[:2], first + keep])
+
+
+def slab(mr: Volume, labels: Volume, rng: np.random.Generator) -> Volume:
+    """Few sagittal slices, 28 mm or less, not quite in the middle: narrow, and nothing is wrong."""
+    seen = np.flatnonzero(labels.data.any((1, 2)))
+    keep = max(int(SLAB_MM / mr.grid.spacing[0]), 1)
+    middle = (seen[0] + seen[-1] + 1) / 2 + rng.uniform(-5, 5) / mr.grid.spacing[0]
+    first = int(np.clip(round(middle - keep / 2), 0, mr.data.shape[0] - keep))
+    return cropped(mr, [first, 0, 0], [first + keep, *mr.data.shape[1:]])
 
 
 def upside_down(mr: Volume, _labels: Volume, _rng: np.random.Generator) -> Volume:
@@ -97,7 +107,16 @@ CORRUPTIONS: dict[str, Callable[[Volume, Volume, np.random.Generator], Volume | 
     "front to back": front_to_back,
     "half": half,
 }
-TURNED = {"clean": "as stored", "upside down": "head-feet", "front to back": "front-back"}
+GOOD: dict[str, Callable[[Volume, Volume, np.random.Generator], Volume]] = {
+    "clean": lambda mr, _labels, _rng: mr,
+    "slab": slab,
+}
+TURNED = {
+    "clean": "as stored",
+    "slab": "as stored",
+    "upside down": "head-feet",
+    "front to back": "front-back",
+}
 
 
 def truth_of(scan: Path) -> Volume:
