@@ -46,7 +46,7 @@ LIMITS: Final[dict[str, Limit]] = {
     "canal": Limit(0.60, None, "the canal is found along {:.0%} of the column only"),
     "posterior": Limit(0.15, None, "hardly any bone behind the bodies ({:.2f} of their volume)"),
     "halved": Limit(None, 0.60, "a side of the image cuts through {:.0%} of the bodies"),
-    "dark": Limit(0.50, None, "brightest voxels prevail over darkest: is the contrast inverted?"),
+    "dark": Limit(0.50, None, "bright voxels outnumber dark ones, as if inverted (dark {:.0%})"),
 }
 LEAD: Final = 1.05  # of the best way round over the second, for a verdict
 LEAST_ML: Final = 3.0  # of posterior elements in the tile, for a verdict
