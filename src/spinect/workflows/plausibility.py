@@ -38,7 +38,7 @@ LIMITS: Final[dict[str, Limit]] = {
     "agreement": Limit(0.70, None, "the two ways to the masks agree by a Dice of {:.2f} only"),
     "mirror": Limit(0.40, None, "the mirrored image gives other masks (overlap {:.2f})"),
     "gamma": Limit(0.85, None, "another contrast of it gives other masks (overlap {:.2f})"),
-    "doubt": Limit(None, 0.20, "the network doubts what it finds (mean doubt {:.2f})"),
+    "doubt": Limit(None, 0.25, "the network doubts what it finds (mean doubt {:.2f})"),
     "body_ml_least": _BODY,
     "body_ml_most": _BODY,
     "step_mm_least": _STEP,
