@@ -32,8 +32,9 @@ class Limit(NamedTuple):
 _BODY: Final = Limit(3.0, 80.0, "a vertebral body of {:.1f} mL")
 _STEP: Final = Limit(10.0, 45.0, "neighbouring bodies {:.0f} mm apart")
 
-# The other limits are derived by `benchmarks/plausibility.py --derive` from measurements on
-# phantoms. Preliminary: of a few volumes, and of weights that will be replaced.
+# The others are what `python benchmarks/plausibility.py PHANTOMS... --real DIR` derives and prints.
+# Preliminary: set by hand from its measurements of a few volumes, with room for narrow slabs, and
+# of weights that will be replaced.
 LIMITS: Final[dict[str, Limit]] = {
     "agreement": Limit(0.70, None, "the two ways to the masks agree by a Dice of {:.2f} only"),
     "mirror": Limit(0.40, None, "the mirrored image gives other masks (overlap {:.2f})"),
