@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spinect.data.neighbours import beside, slices_of
 from spinect.data.tiles import Box
 from spinect.errors import BundleError, ConfigError
+from spinect.nets.packed import can_pack, packed, packed_bytes
 from spinect.nets.unet import channels_last
 from spinect.protocols import HEADS, Method
 
@@ -54,6 +55,15 @@ class Compute:
         wanted = _has_bf16(chosen) if precision == "auto" else precision == "bf16"
         return cls(chosen, torch.bfloat16 if wanted else None)
 
+    @property
+    def packs(self) -> bool:
+        """Whether weights are kept in the order of the processor's kernels."""
+        return self.device.type == "cpu" and can_pack(self.dtype or torch.float32)
+
+    def packed_bytes(self, method: nn.Module) -> int:
+        """What that takes, beside the method's own weights."""
+        return packed_bytes(method, self.dtype or torch.float32) if self.packs else 0
+
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
@@ -66,7 +76,8 @@ class TileNetwork:
     """A method that is asked for tiles of one condition volume.
 
     Attributes:
-        method: In eval mode; moved to the device here.
+        method: In eval mode; moved to the device here. What is asked is a copy with packed weights
+            where these are quicker.
         condition: (C, *padded) float32 on the host.
         compute: Device and precision.
         flip: Average `regress` with the left-right mirrored prediction.
@@ -85,6 +96,8 @@ class TileNetwork:
         if not isinstance(self.method, nn.Module):
             raise BundleError(f"{type(self.method).__name__} is not a torch module")
         channels_last(self.method.to(self.compute.device), self.method.ndim)
+        if self.compute.packs:
+            self.method = packed(self.method, self.compute.dtype or torch.float32)  # type: ignore[assignment]
         self.mirror = mirror_signs(self.method.heads).to(self.compute.device)
 
     def regress(self, boxes: Sequence[Box]) -> Tensor:

@@ -85,7 +85,8 @@ def plan_memory(
     sampler = max(_SAMPLER_BYTES * voxels if demand.samples else 0, demand.workspace)
     tile = round(_SLACK * activation_bytes(method, demand.channels_in * demand.slices, tiling.tile))
     host = compute.device.type == "cpu"
-    base = resident_bytes() + sampler + (slab if host else 0)
+    assert isinstance(method, nn.Module)
+    base = resident_bytes() + compute.packed_bytes(method) + sampler + (slab if host else 0)
     most = MOST_TILES if compute.dtype is None else 1  # bf16 rounding may depend on the batch
 
     def peak(batch: int, on_disk: bool) -> int:
