@@ -12,7 +12,7 @@ from spinect.data.tiles import Box
 from spinect.errors import BundleError, ConfigError
 from spinect.nets.packed import can_pack, packed, packed_bytes
 from spinect.nets.unet import channels_last
-from spinect.protocols import HEADS, Method
+from spinect.protocols import HEADS, Method, Prepares
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -82,6 +82,8 @@ class TileNetwork:
         compute: Device and precision.
         flip: Average `regress` with the left-right mirrored prediction.
         neighbours: Slices on each side of a tile of one slice whose channels it sees, too.
+        keep: Bytes for what the method prepares of the tiles' conditions (`Prepares`); beyond them
+            it is made anew in every call, with the same result. None: it prepares nothing.
         calls: Tiles that went through the network so far, mirrored ones included.
     """
 
@@ -90,6 +92,7 @@ class TileNetwork:
     compute: Compute
     flip: bool = False
     neighbours: int = 0
+    keep: int | None = None
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +101,7 @@ class TileNetwork:
         channels_last(self.method.to(self.compute.device), self.method.ndim)
         if self.compute.packs:
             self.method = packed(self.method, self.compute.dtype or torch.float32)  # type: ignore[assignment]
+        self._kept: dict[tuple[int, ...], Tensor] = {}
         self.mirror = mirror_signs(self.method.heads).to(self.compute.device)
 
     def regress(self, boxes: Sequence[Box]) -> Tensor:
@@ -112,7 +116,26 @@ class TileNetwork:
 
     def denoise(self, x: Tensor, sigma: Tensor, boxes: Sequence[Box]) -> Tensor:
         """Clean image of tiles of x (1, *padded): -> (tiles, 1, *tile) float32."""
-        return self._run(self._seen(boxes), self._tiles(x, boxes), sigma)
+        return self._run(self._seen(boxes), self._tiles(x, boxes), sigma, self._prepared(boxes))
+
+    def _prepared(self, boxes: Sequence[Box]) -> Tensor | None:
+        """What the method made of the tiles' conditions, now or before."""
+        method = self.method
+        if self.keep is None or not isinstance(method, Prepares) or not method.prepared_channels:
+            return None
+        made = []
+        for box in boxes:
+            corner = tuple(part.start for part in box)
+            share = self._kept.get(corner)
+            if share is None:
+                condition = self._seen([box])
+                flat = condition.squeeze(2) if self.method.ndim == 2 else condition
+                share = method.prepare(flat).to(self.compute.dtype or torch.float32)
+                if share.nbytes <= self.keep:
+                    self.keep -= share.nbytes
+                    self._kept[corner] = share
+            made.append(share)
+        return made[0] if len(made) == 1 else torch.cat(made)
 
     def _seen(self, boxes: Sequence[Box]) -> Tensor:
         """Channels of tiles and, where the network sees them, of the slices beside."""
@@ -130,7 +153,11 @@ class TileNetwork:
         return tiles.to(self.compute.device, torch.float32)
 
     def _run(
-        self, condition: Tensor, x: Tensor | None = None, sigma: Tensor | None = None
+        self,
+        condition: Tensor,
+        x: Tensor | None = None,
+        sigma: Tensor | None = None,
+        prepared: Tensor | None = None,
     ) -> Tensor:
         """Call the method on (tiles, C, *tile); a two-dimensional one sees (tiles, C, Y, Z)."""
         flat = self.method.ndim == 2
@@ -142,8 +169,11 @@ class TileNetwork:
         with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
             if x is None or sigma is None:
                 out = self.method.predict(condition)
-            else:
+            elif prepared is None:
                 out = self.method.denoise(x, sigma.to(x.device), condition)
+            else:
+                assert isinstance(self.method, Prepares)
+                out = self.method.denoise(x, sigma.to(x.device), condition, prepared)
         out = out.float()
         return out.unsqueeze(2) if flat else out
 

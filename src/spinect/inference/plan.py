@@ -40,6 +40,7 @@ class Demand:
         outputs: Whole-volume results.
         samples: Whether a sampler runs on the whole volume.
         spooled: On disk in any case.
+        prepared: Per voxel of every tile; kept as far as there is room, see `Prepares`.
         workspace: Bytes of memory that the draws are compared in after the sampler has finished.
     """
 
@@ -50,6 +51,7 @@ class Demand:
     spooled: int = 0
     workspace: int = 0
     slices: int = 1
+    prepared: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ class Plan:
         on_disk: Whether the condition and the whole-volume results lie in temporary files.
         peak_bytes: Expected peak of the process.
         disk_bytes: Temporary files, in the folder that `tempfile` chooses.
+        keep: Bytes for what the method prepares of its condition; None where it prepares nothing.
     """
 
     batch: int
     on_disk: bool
     peak_bytes: int
     disk_bytes: int = 0
+    keep: int | None = None
 
 
 def plan_memory(
@@ -106,7 +110,11 @@ def plan_memory(
         if peak(batch, on_disk) <= max_memory:
             files = spooled + (stored if on_disk else 0)
             check_disk(files)
-            return Plan(batch, on_disk, peak(batch, on_disk), files)
+            most_kept = demand.prepared * math.prod(tiling.tile) * len(tiling)
+            if not (host and most_kept):
+                return Plan(batch, on_disk, peak(batch, on_disk), files)
+            keep = min(most_kept, max_memory - peak(batch, on_disk))
+            return Plan(batch, on_disk, peak(batch, on_disk) + keep, files, keep)
     raise _too_little(peak(1, True), max_memory, "for the smallest tile and slab")
 
 

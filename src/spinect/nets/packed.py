@@ -60,6 +60,7 @@ class PackedConv(nn.Module):
     def __init__(self, plain: nn.Conv2d | nn.Conv3d, dtype: torch.dtype) -> None:
         super().__init__()
         self.plain = plain
+        self.in_channels, self.padding = plain.in_channels, plain.padding
         self.dtype = dtype
         self._how = (plain.padding, plain.stride, plain.dilation, plain.groups)
         with torch.no_grad():
