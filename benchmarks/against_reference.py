@@ -96,12 +96,16 @@ def their_side(model: Any, case: Case) -> Side:
 
 
 def our_side(method: Method, case: Case, precision: Precision) -> Side:
-    """Our sampler around the network as the volume driver calls it, the volume one tile."""
-    network = TileNetwork(method, case.condition[0], Compute.choose("cpu", precision))
+    """Our sampler around the network as the volume driver calls it, the volume one tile.
+
+    What is done once per volume counts: weights packed, the condition's share prepared.
+    """
+    compute = Compute.choose("cpu", precision)
     whole = [tuple(slice(0, n) for n in case.condition.shape[2:])]
 
     @torch.inference_mode()
     def draw() -> Tensor:
+        network = TileNetwork(method, case.condition[0], compute, keep=2**32)
         noise = iter(case.noise)
         return method.sample(
             lambda x, sigma: network.denoise(x[0], sigma, whole),

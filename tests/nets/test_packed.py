@@ -72,6 +72,20 @@ def test_packed_bf16_is_that_of_autocast(config):
     assert off < 1.2 * bound
 
 
+def test_a_layer_answers_again_only_what_it_was_asked():
+    plain = nn.Linear(4, 3)
+    layer = packed(nn.Sequential(plain), torch.float32)[0]
+    one, other = torch.randn(2, 1, 4)
+    with torch.inference_mode():
+        first = layer(one)
+        assert layer(one.clone()) is first
+        for asked in (other, one, one.expand(2, 4)):
+            assert torch.equal(layer(asked), plain(asked))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(one.expand(2, 4)).dtype == torch.bfloat16
+        assert layer(one).dtype == torch.float32
+
+
 def test_other_kinds_of_convolution_stay_plain():
     """Padding that the kernels do not make themselves, and the way back up."""
     module = nn.Sequential(
