@@ -56,7 +56,7 @@ class Diffusion(nn.Module):
         timed = isinstance(config.network, SAUNetConfig)
         self.level = DiscreteLevel(self._levels()) if timed else log_level
         self.divisor = self.network.divisor
-        # Two dimensions gain nothing, and the residual network little: docs/decisions/0007.
+        # Two dimensions gain nothing, and the residual network little: docs/decisions/0008.
         self.prepared_channels = 0
         if isinstance(self.network, SAUNet) and self.ndim == 3:
             self.prepared_channels = self.network.stem.out_channels * (1 + self._guided)

@@ -1,8 +1,8 @@
 """Networks for the inference of one volume on a CPU, with nothing done twice.
 
 oneDNN, which convolves for torch on a CPU, brings weights into an order of its own in every call,
-and with plain weights it often takes a slow kernel: fp32 with 64 channels on 8 x 32 x 32 voxels ran
-at an eighth of its speed. In inference the weights never change, so this is done once.
+and with plain weights of float32 it takes slow kernels for some sizes. In inference the weights
+never change, so this is done once.
 """
 
 import copy
