@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -60,14 +61,25 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def publish(name: str, title: str, body: str) -> None:
+def publish(name: str, title: str, body: str, *, keep: bool = True) -> None:
     """Print a result and keep it under results/NAME.md with command, date and machine."""
     command = " ".join([Path(sys.argv[0]).name, *(Path(a).name for a in sys.argv[1:])])
     day = datetime.now(UTC).date().isoformat()
     text = f"# {title}\n\n`benchmarks/{command}`, {day}\n\n{machine()}\n\n{body}\n"
     print(text)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text)
+    if keep:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.md").write_text(text)
+
+
+def peak_memory() -> int:
+    """Most resident bytes of this process so far, without those of the one that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():  # there getrusage also counts what the parent held
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def run_spinect(files: Sequence[Path], out: Path, *options: str) -> None:

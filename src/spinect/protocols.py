@@ -115,6 +115,23 @@ class Encoder(Method, Protocol):
 
 
 @runtime_checkable
+class Prepares(Protocol):
+    """A method whose `denoise` takes what a condition becomes in every call, made once."""
+
+    prepared_channels: int  # float32 per voxel of the condition; 0 where it does not pay
+
+    def prepare(self, condition: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, prepared_channels, *S), for `denoise` with the same condition."""
+        ...
+
+    def denoise(
+        self, x: Tensor, sigma: Tensor, condition: Tensor, prepared: Tensor | None = None
+    ) -> Tensor:
+        """As `Method.denoise`, and equal to it but for rounding."""
+        ...
+
+
+@runtime_checkable
 class ComparesFeatures(Protocol):
     """A method whose loss may compare features that a frozen network has of its images.
 

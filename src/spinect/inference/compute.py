@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from spinect.data.neighbours import beside, slices_of
 from spinect.data.tiles import Box
 from spinect.errors import BundleError, ConfigError
+from spinect.nets.packed import can_pack, packed, packed_bytes
 from spinect.nets.unet import channels_last
-from spinect.protocols import HEADS, Method
+from spinect.protocols import HEADS, Method, Prepares
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -54,6 +55,15 @@ class Compute:
         wanted = _has_bf16(chosen) if precision == "auto" else precision == "bf16"
         return cls(chosen, torch.bfloat16 if wanted else None)
 
+    @property
+    def packs(self) -> bool:
+        """Whether weights are kept in the order of the processor's kernels."""
+        return self.device.type == "cpu" and can_pack(self.dtype or torch.float32)
+
+    def packed_bytes(self, method: nn.Module) -> int:
+        """What that takes, beside the method's own weights."""
+        return packed_bytes(method, self.dtype or torch.float32) if self.packs else 0
+
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
@@ -66,13 +76,16 @@ class TileNetwork:
     """A method that is asked for tiles of one condition volume.
 
     Attributes:
-        method: In eval mode; moved to the device here.
+        method: In eval mode; moved to the device here. What is asked is a copy with packed weights
+            where these are quicker.
         condition: (C, *padded) float32 on the host.
         compute: Device and precision.
         flip: Average `regress` with the left-right mirrored prediction.
         neighbours: Slices on each side of a tile of one slice whose channels it sees, too.
         compare: Hears every plain prediction of `regress` with the mirrored one that it is averaged
             with, (tiles, channels, *tile) each.
+        keep: Bytes for what the method prepares of the tiles' conditions (`Prepares`); beyond them
+            it is made anew in every call, with the same result. None: it prepares nothing.
         calls: Tiles that went through the network so far, mirrored ones included.
     """
 
@@ -82,12 +95,16 @@ class TileNetwork:
     flip: bool = False
     neighbours: int = 0
     compare: Callable[[Tensor, Tensor], None] | None = None
+    keep: int | None = None
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, nn.Module):
             raise BundleError(f"{type(self.method).__name__} is not a torch module")
         channels_last(self.method.to(self.compute.device), self.method.ndim)
+        if self.compute.packs:
+            self.method = packed(self.method, self.compute.dtype or torch.float32)  # type: ignore[assignment]
+        self._kept: dict[tuple[int, ...], Tensor] = {}
         self.mirror = mirror_signs(self.method.heads).to(self.compute.device)
 
     def regress(self, boxes: Sequence[Box]) -> Tensor:
@@ -104,7 +121,26 @@ class TileNetwork:
 
     def denoise(self, x: Tensor, sigma: Tensor, boxes: Sequence[Box]) -> Tensor:
         """Clean image of tiles of x (1, *padded): -> (tiles, 1, *tile) float32."""
-        return self._run(self._seen(boxes), self._tiles(x, boxes), sigma)
+        return self._run(self._seen(boxes), self._tiles(x, boxes), sigma, self._prepared(boxes))
+
+    def _prepared(self, boxes: Sequence[Box]) -> Tensor | None:
+        """What the method made of the tiles' conditions, now or before."""
+        method = self.method
+        if self.keep is None or not isinstance(method, Prepares) or not method.prepared_channels:
+            return None
+        made = []
+        for box in boxes:
+            corner = tuple(part.start for part in box)
+            share = self._kept.get(corner)
+            if share is None:
+                condition = self._seen([box])
+                flat = condition.squeeze(2) if self.method.ndim == 2 else condition
+                share = method.prepare(flat).to(self.compute.dtype or torch.float32)
+                if share.nbytes <= self.keep:
+                    self.keep -= share.nbytes
+                    self._kept[corner] = share
+            made.append(share)
+        return made[0] if len(made) == 1 else torch.cat(made)
 
     def _seen(self, boxes: Sequence[Box]) -> Tensor:
         """Channels of tiles and, where the network sees them, of the slices beside."""
@@ -122,7 +158,11 @@ class TileNetwork:
         return tiles.to(self.compute.device, torch.float32)
 
     def _run(
-        self, condition: Tensor, x: Tensor | None = None, sigma: Tensor | None = None
+        self,
+        condition: Tensor,
+        x: Tensor | None = None,
+        sigma: Tensor | None = None,
+        prepared: Tensor | None = None,
     ) -> Tensor:
         """Call the method on (tiles, C, *tile); a two-dimensional one sees (tiles, C, Y, Z)."""
         flat = self.method.ndim == 2
@@ -134,8 +174,11 @@ class TileNetwork:
         with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
             if x is None or sigma is None:
                 out = self.method.predict(condition)
-            else:
+            elif prepared is None:
                 out = self.method.denoise(x, sigma.to(x.device), condition)
+            else:
+                assert isinstance(self.method, Prepares)
+                out = self.method.denoise(x, sigma.to(x.device), condition, prepared)
         out = out.float()
         return out.unsqueeze(2) if flat else out
 

@@ -24,6 +24,7 @@ from spinect.inference.compute import Compute
 from spinect.protocols import Method
 
 MOST_TILES = 4  # per call; more gains nothing on a 96-voxel tile
+MOST_KEPT = 256 * 2**20  # of what methods prepare: memory must not grow so with the volume
 _SLACK = 1.35  # kernels reorder their operands, and allocators keep some
 _RESIDENT = 700 * 2**20  # of a process with torch, where the system does not tell
 PREPARE_BYTES = 36  # per voxel while the input channels are made
@@ -40,6 +41,7 @@ class Demand:
         outputs: Whole-volume results.
         samples: Whether a sampler runs on the whole volume.
         spooled: On disk in any case.
+        prepared: Per voxel of every tile; kept as far as there is room, see `Prepares`.
         workspace: Bytes of memory that the draws are compared in after the sampler has finished.
     """
 
@@ -50,6 +52,7 @@ class Demand:
     spooled: int = 0
     workspace: int = 0
     slices: int = 1
+    prepared: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Plan:
         peak_bytes: Expected peak of the process.
         disk_bytes: Temporary files, in the folder that `tempfile` chooses.
         tile_bytes: Of the host's memory while one tile passes, beside everything else.
+        keep: Bytes for what the method prepares of its condition; None where it prepares nothing.
     """
 
     batch: int
@@ -69,6 +73,7 @@ class Plan:
     peak_bytes: int
     disk_bytes: int = 0
     tile_bytes: int = 0
+    keep: int | None = None
 
 
 def plan_memory(
@@ -87,7 +92,8 @@ def plan_memory(
     sampler = max(_SAMPLER_BYTES * voxels if demand.samples else 0, demand.workspace)
     tile = round(_SLACK * activation_bytes(method, demand.channels_in * demand.slices, tiling.tile))
     host = compute.device.type == "cpu"
-    base = resident_bytes() + sampler + (slab if host else 0)
+    assert isinstance(method, nn.Module)
+    base = resident_bytes() + compute.packed_bytes(method) + sampler + (slab if host else 0)
     most = MOST_TILES if compute.dtype is None else 1  # bf16 rounding may depend on the batch
 
     def peak(batch: int, on_disk: bool) -> int:
@@ -107,7 +113,12 @@ def plan_memory(
         if peak(batch, on_disk) <= max_memory:
             files = spooled + (stored if on_disk else 0)
             check_disk(files)
-            return Plan(batch, on_disk, peak(batch, on_disk), files, tile if host else 0)
+            own = tile if host else 0
+            wanted = demand.prepared * math.prod(tiling.tile) * len(tiling)
+            if not (host and wanted):
+                return Plan(batch, on_disk, peak(batch, on_disk), files, own)
+            keep = min(wanted, MOST_KEPT, max_memory - peak(batch, on_disk))
+            return Plan(batch, on_disk, peak(batch, on_disk) + keep, files, own, keep)
     raise _too_little(peak(1, True), max_memory, "for the smallest tile and slab")
 
 

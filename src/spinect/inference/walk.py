@@ -32,7 +32,7 @@ from spinect.inference.prepare import (
     image_of,
     prepare,
 )
-from spinect.protocols import HEADS, IMAGE, Mode
+from spinect.protocols import HEADS, IMAGE, Mode, Prepares
 
 # Whole-volume results per voxel; with "mc" two sums in float64 that become mean and spread.
 _CT_BYTES: Final[dict[Mode, int]] = {"regress": 4, "sample": 4, "mc": 24}
@@ -79,6 +79,8 @@ def fit(
     results = _CT_BYTES[mode] * (IMAGE in heads)
     results += BYTES_PER_VOXEL * all(head in heads for head in MASK_HEADS)
     channels = sum(HEADS[head] for head in heads)
+    kept = method.prepared_channels if isinstance(method, Prepares) else 0
+    kept *= (compute.dtype or torch.float32).itemsize
     demand = Demand(
         CHANNELS[card.channels],
         channels,
@@ -87,6 +89,7 @@ def fit(
         spooled=BYTES_PER_DRAW * spooled,
         workspace=SLAB_BYTES * bool(spooled),
         slices=2 * settings.neighbours + 1,
+        prepared=kept * (mode != "regress"),
     )
     return tiling, plan_memory(method, tiling, demand, compute, max_memory)
 
@@ -125,7 +128,7 @@ class Walk:
         flip = card.preprocessing.flip_average and method.ndim == 3
         condition = _padded(prepared, tiling, plan, card.preprocessing.tile)
         beside = card.preprocessing.neighbours
-        network = TileNetwork(method, condition, compute, flip, beside)
+        network = TileNetwork(method, condition, compute, flip, beside, keep=plan.keep)
         said = []
         if prepared.peeled:
             said.append(

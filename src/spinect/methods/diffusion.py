@@ -1,6 +1,6 @@
 """Conditional diffusion: the CT given the MR, as its mean or as draws from its distribution."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import ClassVar, Final
 
@@ -56,6 +56,10 @@ class Diffusion(nn.Module):
         timed = isinstance(config.network, SAUNetConfig)
         self.level = DiscreteLevel(self._levels()) if timed else log_level
         self.divisor = self.network.divisor
+        # Two dimensions gain nothing, and the residual network little: docs/decisions/0008.
+        self.prepared_channels = 0
+        if isinstance(self.network, SAUNet) and self.ndim == 3:
+            self.prepared_channels = self.network.stem.out_channels * (1 + self._guided)
         self.terms: dict[str, Tensor] = {}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
@@ -100,10 +104,28 @@ class Diffusion(nn.Module):
         plain = self._denoiser(condition, clamp=self.config.clamp)
         return plain(x, self._first().to(x))
 
-    def denoise(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+    def denoise(
+        self, x: Tensor, sigma: Tensor, condition: Tensor, prepared: Tensor | None = None
+    ) -> Tensor:
         """Clean CT (B, 1, *S) from x = ct + sigma * noise; sigma () or (B,)."""
-        guided = self._denoiser(condition, clamp=self.config.clamp, guidance=self.config.guidance)
+        shares: list[Tensor | None] = [None, None]
+        if prepared is not None:
+            shares = [*prepared.chunk(2, dim=1)] if self._guided else [prepared, None]
+        without = None
+        if self._guided:
+            without = partial(self._call, self._without(condition), share=shares[1])
+        guided = self._denoiser(
+            condition, clamp=self.config.clamp, without=without, share=shares[0]
+        )
         return guided(x, sigma)
+
+    def prepare(self, condition: Tensor) -> Tensor:
+        """What a condition adds in the first convolution, and after it what its absence adds where
+        that guides: (B, prepared_channels, *S) float32.
+        """
+        assert isinstance(self.network, SAUNet)
+        seen = [condition, self._without(condition)] if self._guided else [condition]
+        return torch.cat([self.network.share(each) for each in seen], dim=1)
 
     def sample(self, denoise: Denoise, like: Tensor, steps: int | None, randn: Randn) -> Tensor:
         """One draw of the shape of `like`, through any denoiser.
@@ -181,22 +203,40 @@ class Diffusion(nn.Module):
         before = torch.cat([levels.new_zeros(1), levels]).to(sigma)[times]
         return _wide(sigma, like), _wide(before, like)
 
-    def _denoiser(self, condition: Tensor, *, clamp: bool, guidance: float = 1.0) -> Denoiser:
-        without = None
-        if guidance != 1 and self.config.dropped != "none":
-            without = partial(self._call, without_image(condition, self.config.dropped))
+    @property
+    def _guided(self) -> bool:
+        """Whether an estimate takes a second call, without the condition."""
+        return self.config.guidance != 1 and self.config.dropped != "none"
+
+    def _without(self, condition: Tensor) -> Tensor:
+        assert self.config.dropped != "none"
+        return without_image(condition, self.config.dropped)
+
+    def _denoiser(
+        self,
+        condition: Tensor,
+        *,
+        clamp: bool,
+        without: Callable[[Tensor, Tensor], Tensor] | None = None,
+        share: Tensor | None = None,
+    ) -> Denoiser:
         return Denoiser(
-            partial(self._call, condition),
+            partial(self._call, condition, share=share),
             self.config.predicts,
             self.config.data_std,
             level=self.level,
             clamp=(-1.0, 1.0) if clamp else None,
             without=without,
-            guidance=guidance,
+            guidance=1.0 if without is None else self.config.guidance,
         )
 
-    def _call(self, condition: Tensor, x: Tensor, level: Tensor) -> Tensor:
-        out = self.network(torch.cat([x, condition.to(x.dtype)], dim=1), level)
+    def _call(
+        self, condition: Tensor, x: Tensor, level: Tensor, share: Tensor | None = None
+    ) -> Tensor:
+        if share is None:
+            out = self.network(torch.cat([x, condition.to(x.dtype)], dim=1), level)
+        else:
+            out = self.network(x, level, share)
         fine: Tensor = out[0] if isinstance(out, tuple) else out
         return fine.float()
 

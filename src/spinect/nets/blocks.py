@@ -5,6 +5,7 @@ space, so what a network says about a voxel does not depend on the tile around i
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any, Literal
 
@@ -44,6 +45,13 @@ def instance_norm(ndim: int, channels: int) -> nn.Module:
 def reflect(ndim: int, width: int) -> nn.Module:
     """Mirror the border outwards by `width` voxels on every side."""
     return (nn.ReflectionPad2d if ndim == 2 else nn.ReflectionPad3d)(width)
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Full precision; devices without autocast, such as "meta", need nothing."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def sinusoids(step: Tensor, size: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spinect.nets.blocks import conv, sinusoids, transposed_conv
+from spinect.nets.blocks import conv, sinusoids, transposed_conv, without_autocast
 from spinect.nets.staged import Staged
 
 Skips = Literal["concat", "mean"]
@@ -72,12 +72,38 @@ class SAUNet(Staged):
         self.tail = GroupBlock(ndim, 2 * width, width, told)
         self.out = conv(ndim, width, out_channels, 1)
 
-    def stages(self, x: Tensor, time: Tensor | None = None) -> Iterator[Tensor]:
+    def share(self, condition: Tensor) -> Tensor:
+        """What a condition adds in the stem, (B, C, *S) to (B, width, *S) float32.
+
+        A convolution is linear, so the stem of [x, condition] is that of x plus this, which stays
+        the same as long as the condition does.
+        """
+        return self._part(condition, self.stem.in_channels - condition.shape[1], None)
+
+    def _part(self, x: Tensor, first: int, bias: Tensor | None) -> Tensor:
+        """The stem of some of its input channels, from number `first` on, in float32."""
+        weight = self.stem.weight[:, first : first + x.shape[1]]
+        convolve = F.conv2d if x.ndim == 4 else F.conv3d
+        with without_autocast(x.device.type):
+            return convolve(x.to(weight.dtype), weight, bias, padding=self.stem.padding)
+
+    def _with_share(self, x: Tensor, share: Tensor) -> Tensor:
+        """The stem of the first channels and the rest's share, in the type of the other layers."""
+        kind = x.device.type
+        low = torch.is_autocast_enabled(kind)
+        stem = self._part(x, 0, self.stem.bias).add_(share)
+        return stem.to(torch.get_autocast_dtype(kind)) if low else stem
+
+    def stages(
+        self, x: Tensor, time: Tensor | None = None, share: Tensor | None = None
+    ) -> Iterator[Tensor]:
         """The features after each piece: stem; on each level two blocks, attention and the change
         of size where there is one; the middle alike; the tail; the output.
+
+        With a `share` of other channels x holds the first ones alone.
         """
         told = self.time(time) if self.time is not None and time is not None else None
-        stem = self.stem(x)
+        stem = self.stem(x) if share is None else self._with_share(x, share)
         yield stem
         kept, h = [], stem
         for level in self.down:
@@ -153,15 +179,26 @@ class GroupBlock(nn.Module):
 
     def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         """(B, inputs, *S) and (B, told) to (B, outputs, *S)."""
-        h = self.first_norm(self.first(x))
-        if self.modulate is not None:
-            assert told is not None  # a network that is told the time needs it
-            both = self.modulate(F.silu(told)).reshape(len(x), -1, *[1] * (x.ndim - 2))
-            scale, shift = both.chunk(2, dim=1)
-            h = h * (1 + scale) + shift
-        h = F.silu(self.last_norm(self.last(F.silu(h))))
+        h = F.silu(self._modulated(self.first(x), told))
+        h = F.silu(self.last_norm(self.last(h)))
         y: Tensor = h + (x if self.shortcut is None else self.shortcut(x))
         return y
+
+    def _modulated(self, h: Tensor, told: Tensor | None) -> Tensor:
+        """gn(h) (1 + scale) + shift; for one image the norm's own gain and shift do all of it."""
+        norm = self.first_norm
+        if self.modulate is None:
+            return norm(h)  # type: ignore[no-any-return]
+        assert told is not None  # a network that is told the time needs it
+        with without_autocast(h.device.type):
+            both = self.modulate(F.silu(told))
+        if len(h) == 1:
+            scale, shift = both[0].chunk(2)
+            gain, base = norm.weight * (1 + scale), torch.addcmul(shift, norm.bias, 1 + scale)
+            return F.group_norm(h, norm.num_groups, gain, base, norm.eps)
+        both = both.to(h.dtype).reshape(len(h), -1, *[1] * (h.ndim - 2))
+        scale, shift = both.chunk(2, dim=1)
+        return norm(h) * (1 + scale) + shift  # type: ignore[no-any-return]
 
 
 class ChannelNorm(nn.Module):
@@ -234,5 +271,6 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Tensor) -> Tensor:
         """Times (B,), counted from 0, to (B, 4 * size)."""
-        vector: Tensor = self.layers(sinusoids(time.float(), self.size))
+        with without_autocast(time.device.type):  # its cost is nothing, and its error is everywhere
+            vector: Tensor = self.layers(sinusoids(time.float(), self.size))
         return vector

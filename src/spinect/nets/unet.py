@@ -1,7 +1,6 @@
 """One residual-encoder U-Net for two and three axes, with a coarse body and a thin fine head."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -17,6 +16,7 @@ from spinect.nets.blocks import (
     conv,
     depth_to_space,
     space_to_depth,
+    without_autocast,
 )
 from spinect.nets.staged import Staged
 
@@ -162,7 +162,7 @@ class UNet(nn.Module):
         h = F.silu(self.fine_first(torch.cat([voxels, x.to(voxels.dtype)], dim=1)))
         if self.precise and not self.training:
             # bfloat16 has steps of 3 to 6 HU between soft tissue and bone: coarse for an image.
-            with _without_autocast(h.device.type):
+            with without_autocast(h.device.type):
                 cells, h = (v.to(self.fine_last.weight.dtype) for v in (cells, h))
                 return self._join(cells, h)
         return self._join(cells, h)
@@ -194,13 +194,6 @@ class UNetGenerator(Staged):
             levels.append(features)
             yield features
         yield self.network.decode(levels, x)[0]
-
-
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    """Full precision; devices without autocast, such as "meta", need nothing."""
-    if not torch.amp.is_autocast_available(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
 
 
 def channels_last(module: nn.Module, ndim: int) -> nn.Module:
