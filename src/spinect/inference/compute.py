@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spinect.data.neighbours import beside, slices_of
-from spinect.data.tiles import Box
+from spinect.data.tiles import Box, shifted
 from spinect.errors import BundleError, ConfigError
 from spinect.nets.unet import channels_last
 from spinect.protocols import HEADS, Method
@@ -71,6 +71,7 @@ class TileNetwork:
         compute: Device and precision.
         flip: Average `regress` with the left-right mirrored prediction.
         neighbours: Slices on each side of a tile of one slice whose channels it sees, too.
+        first: Voxel of `condition` where boxes begin; not 0 where only a part of it is worked on.
         calls: Tiles that went through the network so far, mirrored ones included.
     """
 
@@ -79,6 +80,7 @@ class TileNetwork:
     compute: Compute
     flip: bool = False
     neighbours: int = 0
+    first: tuple[int, ...] = (0, 0, 0)
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +105,7 @@ class TileNetwork:
 
     def _seen(self, boxes: Sequence[Box]) -> Tensor:
         """Channels of tiles and, where the network sees them, of the slices beside."""
+        boxes = [shifted(box, self.first) for box in boxes]
         if self.neighbours == 0:
             return self._tiles(self.condition, boxes)
         last = self.condition.shape[1] - 1  # slices are never padded along their own axis

@@ -3,6 +3,7 @@
 from spinect.segmentation.command import segment_command
 from spinect.segmentation.direct import agreement, segment_heads, with_confidence
 from spinect.segmentation.embedded import segment_ct
+from spinect.segmentation.region import find_spine
 from spinect.segmentation.result import Instances, Level, LevelSource, Segmentation
 from spinect.segmentation.schemes import SCHEMES
 from spinect.segmentation.spread import with_spread
@@ -16,6 +17,7 @@ __all__ = [
     "Segmentation",
     "Votes",
     "agreement",
+    "find_spine",
     "segment_command",
     "segment_ct",
     "segment_heads",

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from spinect.geometry import Grid, Volume
 from spinect.workflows.options import RunOptions
-from spinect.workflows.record import ModelRecord, SamplingRecord, Stopwatch
+from spinect.workflows.record import ModelRecord, RegionRecord, SamplingRecord, Stopwatch
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,15 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Region:
+    """Which voxels were translated, 1 or 0, on the grid of the input and at 1 mm, and why."""
+
+    native: Volume
+    iso: Volume
+    record: RegionRecord
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """What was made of one MR, or of a CT.
 
@@ -45,6 +54,7 @@ class Result:
         vertebrae_iso, subregions_iso: The same at 1 mm.
         layers: What the samples of mode "mc" tell, by the names of `names.LAYERS`.
         sampling: The same in numbers; None without samples.
+        region: What was translated, where not everything was asked for.
         rows: vertebrae.tsv, head to feet.
         warnings: What the reader of the report must know.
     """
@@ -57,6 +67,7 @@ class Result:
     subregions_iso: Volume | None = None
     layers: Mapping[str, Layer] = field(default_factory=dict)
     sampling: SamplingRecord | None = None
+    region: Region | None = None
     rows: Sequence[Mapping[str, object]] = ()
     warnings: Sequence[str] = field(default_factory=tuple)
 

@@ -18,6 +18,7 @@ def facts(record: RunRecord) -> dict[str, str]:
         "models": ", ".join(f"{model.name} {model.sha256[:12]}" for model in record.models),
         "options": ", ".join(asked),
         "seed": str(record.seed),
+        "region": _region(record),
         "averaging": _averaging(record),
         "interval": _interval(record),
         "device": record.device,
@@ -28,6 +29,21 @@ def facts(record: RunRecord) -> dict[str, str]:
         "made": record.started,
     }
     return {name: text for name, text in told.items() if text}
+
+
+def _region(record: RunRecord) -> str:
+    """What was translated; empty where it was everything, as usual."""
+    told = record.region
+    if told is None:
+        return ""
+    if not told.found:
+        return f"{told.model} found no {told.asked}: everything was translated"
+    x, y, z = told.margin_mm
+    return (
+        f"only a box around the {told.asked} was translated, {100 * told.share:.0f} % of the image;"
+        f" {told.model} found it, with {x:g} mm to the sides, {y:g} mm to front and back, {z:g} mm "
+        "to head and feet; the rest says what lies outside the field of view"
+    )
 
 
 def _averaging(record: RunRecord) -> str:

@@ -42,7 +42,8 @@ def translate(
     Args:
         source: An MR, or the CT that such a bundle takes; any grid and orientation.
         mode: "regress", "sample" or "mc".
-        options: steps, samples, seed, precision, max_memory, device; see `inference.translate`.
+        options: steps, samples, seed, precision, max_memory, device, region; see
+            `inference.translate`.
     Returns:
         The image on the bundle's grid, and what the network knows about vertebrae.
     """
@@ -93,7 +94,7 @@ def segment(
             heads, "command:PROGRAM {input} {output}" runs a foreign program.
         model: A segmenter bundle for "embedded": its name, its folder, or loaded.
         options: Known levels, labels of a command; None is the defaults.
-        compute: precision, max_memory, device, progress of "embedded"; see `segment_ct`.
+        compute: precision, max_memory, device, progress, region of "embedded"; see `segment_ct`.
     Returns:
         Masks on an isotropic grid; `resample(masks.vertebrae, mr.grid)` brings them onto the
         MR's. "confidence" in the table is the Dice of the embedded with the direct instance,
