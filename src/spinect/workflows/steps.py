@@ -17,6 +17,7 @@ from spinect.protocols import Mode
 from spinect.segmentation import (
     Segmentation,
     agreement,
+    name_vertebrae,
     segment_command,
     segment_ct,
     segment_heads,
@@ -127,7 +128,7 @@ def segment(
     made = segment_ct(ct, bundle, **compute, **naming)
     if masks is None:
         return made
-    return with_confidence(made, agreement(made, segment_heads(masks, None, **naming)))
+    return with_confidence(made, agreement(made.vertebrae, name_vertebrae(masks, **naming)))
 
 
 def _vertebra_id(name: str | None) -> int | None:
