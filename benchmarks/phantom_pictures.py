@@ -2,9 +2,13 @@
 
     SPINECT_REALDATA=FOLDER python benchmarks/phantom_pictures.py --seed 1000003
     python benchmarks/phantom_pictures.py --region pelvis --out docs/images/phantom_pelvis.png
+    SPINECT_REALDATA=FOLDER python benchmarks/phantom_pictures.py --contrasts \\
+        --out docs/images/contrasts.png [--beside VB1_03_mr VB3_02_mr ...]
 
 The SPIDER slice (van der Graaf et al., CC BY 4.0) is left out when the folder is absent. The pelvis
-is shown as its dataset holds it: T1w, T2w, and the CT on the grid of the T2w.
+is shown as its dataset holds it: T1w, T2w, and the CT on the grid of the T2w. `--contrasts` shows
+the seven named contrasts of a scanned phantom, the two that training never draws, and
+SPIDER or the scans that are named.
 """
 
 import argparse
@@ -29,6 +33,8 @@ from spinect.phantom.pair import make_pair
 
 mpl.use("Agg")
 SPIDER = "mr_dev/spider_65_mr.nii.gz"
+CONTRASTS = ("T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed")
+WITHHELD = ("PDw", "T2starw")  # never drawn in training
 Image = NDArray[np.float32]
 
 
@@ -120,14 +126,39 @@ def pelvis_sheet(seed: int) -> plt.Figure:
     return figure
 
 
+def contrast_sheet(seed: int, real: list[Path]) -> plt.Figure:
+    """The middle slices of one phantom in every named contrast, and of real scans."""
+    made = make_pair(seed, "lumbar", contrasts=CONTRASTS + WITHHELD)
+    images = [(f"phantom, {name}", made.mr[name]) for name in CONTRASTS]
+    images += [(f"phantom, {name} (withheld)", made.mr[name]) for name in WITHHELD]
+    images += [(scan.name.removesuffix("_mr.nii.gz").replace("spider", "SPIDER"), read(scan))
+               for scan in real]  # fmt: skip
+    rows = -(-len(images) // 5)
+    figure, axes = plt.subplots(rows, 5, figsize=(12, 3.3 * rows), layout="compressed")
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (title, volume) in zip(axes.flat, images, strict=False):
+        seen = volume.reoriented("RAS")
+        plane = seen.data[seen.data.shape[0] // 2]
+        spacing = seen.grid.spacing
+        show(axis, plane, title, spacing[2] / spacing[1], vmax=float(np.percentile(plane, 99.3)))
+    return figure
+
+
 def main() -> None:
     """Write docs/images/phantom.png, or the picture of a pelvis."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1_000_003)
     parser.add_argument("--region", choices=["lumbar", PELVIS], default="lumbar")
     parser.add_argument("--out", type=Path, default=Path("docs/images/phantom.png"))
+    parser.add_argument("--contrasts", action="store_true")
+    parser.add_argument("--beside", nargs="*", default=None, help="names of scans in mr_dev")
     args = parser.parse_args()
-    if args.region == PELVIS:
+    if args.contrasts:
+        folder = os.environ.get("SPINECT_REALDATA")
+        names = [f"mr_dev/{n}.nii.gz" for n in args.beside] if args.beside else [SPIDER]
+        figure = contrast_sheet(args.seed, [Path(folder) / n for n in names] if folder else [])
+    elif args.region == PELVIS:
         figure = pelvis_sheet(args.seed)
     else:
         folder = os.environ.get("SPINECT_REALDATA")
@@ -137,7 +168,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     buffer = BytesIO()
     pelvis = args.region == PELVIS  # grey alone needs fewer colours
-    figure.savefig(buffer, dpi=72 if pelvis else 85)
+    figure.savefig(buffer, dpi=72 if pelvis else 85, bbox_inches="tight")
     picture = Picture.open(buffer).convert("RGB").quantize(32 if pelvis else 96)
     picture.save(args.out, optimize=True)
 

@@ -175,6 +175,11 @@ def image_of(name, tissue, seed=0, subject=None):
         ("water", T.MUSCLE, T.MARROW),
         ("fat", T.FAT, T.MUSCLE),
         ("inphase", T.FAT, T.GAS),
+        ("PDw", T.FAT, T.LIGAMENT),
+        ("PDw", T.NUCLEUS, T.ANNULUS),
+        ("T2starw", T.CSF, T.CORD),
+        ("T2starw", T.NUCLEUS, T.MARROW),
+        ("T2starw", T.MUSCLE, T.MARROW),
     ],
 )
 def test_order_of_tissues_in_each_contrast(name, brighter, darker):
@@ -209,6 +214,7 @@ def test_contrasts_are_drawn_as_often_as_the_recipe_says():
     assert shares["T1w"] == pytest.approx(0.20, abs=0.03)
     assert shares["STIR"] == pytest.approx(0.12, abs=0.03)
     assert shares["random"] == pytest.approx(0.25, abs=0.03)
+    assert set(shares) == {"T1w", "T2w", "STIR", "random", "water", "fat", "inphase", "opposed"}
     dixon = sum(shares[n] for n in ("water", "fat", "inphase", "opposed"))
     assert dixon == pytest.approx(0.13, abs=0.03)
 

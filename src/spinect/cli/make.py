@@ -25,7 +25,11 @@ def phantom(
         c.Region, typer.Option(help="Part of the spine, or a man's pelvis.")
     ] = c.Region.lumbar,
     contrast: Annotated[
-        str, typer.Option(metavar="LIST", help="Some of T1w, T2w, STIR, water.")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Some of T1w, T2w, STIR, water, fat, inphase, opposed, PDw, T2starw.",
+        ),
     ] = "T1w,T2w",
     motion: Annotated[
         c.Motion, typer.Option(help="How the poses of MR and CT differ.")

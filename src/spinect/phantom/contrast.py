@@ -19,8 +19,11 @@ from spinect.phantom.maps import Subject
 from spinect.phantom.tissue_values import BONE, TISSUES
 from spinect.phantom.tissues import PELVIC
 from spinect.phantom.tissues import Tissue as T
+from spinect.phantom.withheld import WITHHELD, WithheldName
 
-ContrastName = Literal["T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed", "random"]
+ContrastName = (
+    Literal["T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed", "random"] | WithheldName
+)
 _SPINAL: Final = len(T) - len(PELVIC)  # tissues whose values come from a subject's first draws
 _SOFT_TEXTURE_HU: Final = 6.0  # low-frequency SD within soft tissue
 _TRABECULAR_TEXTURE: Final = (14.0, 16.0)  # HU, SD of the coarse (shared with MR) and fine texture
@@ -171,11 +174,12 @@ def _streaks(hu: Tensor, rng: np.random.Generator) -> Tensor:
 def draw_mr(name: ContrastName, subject: Subject, rng: np.random.Generator) -> MrRecipe:
     """Tissue values of one MR contrast for `subject`, inside the recipe's ranges x U(0.75, 1.3)."""
     column = {"T1w": "t1", "T2w": "t2", "STIR": "stir", "random": "t2"}.get(name, "gre")
-    ranges = np.array([getattr(TISSUES[t], column) for t in T])
+    look = WITHHELD.get(name)
+    ranges = np.array(look.water if look else [getattr(TISSUES[t], column) for t in T])
     water = ranges[:, 0] + np.ptp(ranges, axis=1) * _drawn(rng, lambda r, n: r.random(n))
     water *= _drawn(rng, lambda r, n: r.uniform(0.75, 1.3, n))
     spans = {"T1w": (0.9, 1.1), "T2w": (0.5, 0.95), "STIR": (0.0, 0.08), "water": (0.05, 0.25)}
-    low, high = spans.get(name, (0.7, 1.2))
+    low, high = look.fat if look else spans.get(name, (0.7, 1.2))
     fat = rng.uniform(low, high)
     fraction = np.array([TISSUES[t].fat for t in T])
     fraction[T.MARROW] = subject.marrow_fat
@@ -194,7 +198,7 @@ def draw_mr(name: ContrastName, subject: Subject, rng: np.random.Generator) -> M
     if name in ("T1w", "T2w", "STIR") and rng.random() < 0.1:  # slow or refocused flow
         water[[T.ARTERY, T.VEIN]] = rng.uniform(0.4, 1.0, 2)
     calm = 0.3 if subject.part == "pelvis" else 1.0  # a full bladder shows every grain
-    rim = rng.uniform(0, 0.6) if column == "gre" else rng.uniform(0.8, 1.5)
+    rim = rng.uniform(0, 0.6) if column == "gre" and not look else rng.uniform(0.8, 1.5)
     return MrRecipe(
         name=name,
         water=tuple(water.tolist()),

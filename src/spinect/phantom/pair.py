@@ -46,7 +46,9 @@ from spinect.phantom.tissues import Tissue
 
 log = logging.getLogger(__name__)
 
-CONTRASTS: Final[tuple[ContrastName, ...]] = ("T1w", "T2w", "STIR", "water")
+CONTRASTS: Final[tuple[ContrastName, ...]] = (
+    "T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed", "PDw", "T2starw",
+)  # fmt: skip
 _STREAM: Final = 100  # first of the random streams of a subject that belong to its scans
 
 

@@ -24,6 +24,7 @@ from spinect.phantom.fields import (
     smoothing,
 )
 from spinect.phantom.tissues import Tissue
+from spinect.phantom.withheld import WITHHELD
 
 _GRADIENT_ECHO = ("water", "fat", "inphase", "opposed")
 
@@ -83,7 +84,8 @@ def draw_scan(name: ContrastName, rng: np.random.Generator, spine_mm: float = 85
         spine_mm: Depth of the vertebral bodies' centres below the skin of the back: a
             saturation band is placed in front of them.
     """
-    gradient = name in _GRADIENT_ECHO
+    look = WITHHELD.get(name)
+    gradient = look.gradient_echo if look else name in _GRADIENT_ECHO
     axis = int(rng.choice(3, p=(0.7, 0.15, 0.15)))
     thin = rng.random() < 0.25  # a three-dimensional sequence
     spacing = rng.uniform(0.9, 1.3) if thin else rng.uniform(1.8, 5.0)

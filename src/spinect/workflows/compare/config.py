@@ -40,6 +40,11 @@ def _is_reserved(key: str) -> bool:
     return any(key == one or one.startswith(f"{key}.") for one in _RESERVED)
 
 
+PhantomContrast = Literal[
+    "T1w", "T2w", "STIR", "water", "fat", "inphase", "opposed", "PDw", "T2starw"
+]
+
+
 class _Part(BaseModel, frozen=True, extra="forbid"):
     """A group of fields."""
 
@@ -53,7 +58,7 @@ class PhantomSource(_Part, frozen=True, extra="forbid"):
     train_seed: NonNegativeInt = 0  # below 1,000,000
     test_seed: int = Field(default=FIRST_TEST, ge=FIRST_TEST, lt=2 * FIRST_TEST)
     region: Literal["lumbar", "thoracic", "cervical", "whole", "pelvis"] = "lumbar"
-    contrasts: tuple[Literal["T1w", "T2w", "STIR", "water"], ...] = Field(("T2w",), min_length=1)
+    contrasts: tuple[PhantomContrast, ...] = Field(("T2w",), min_length=1)
     slice_mm: PositiveInt = 4  # of the sagittal MR; those of a pelvis are axial and fixed
     motion: Literal["none", "rigid", "articulated"] = "articulated"  # between the MR and its CT
     landmark_noise_mm: NonNegativeFloat = 2.0  # SD per axis, on the landmarks of both scans
