@@ -14,6 +14,7 @@ from spinect.errors import GeometryError
 from spinect.geometry import Grid, Volume
 from spinect.geometry.resample import resample
 from spinect.inference import predict_masks, to_native, translate
+from spinect.inference.compute import Compute, TileNetwork
 from spinect.inference.region import box_on, region_mask
 from spinect.protocols import HEADS
 
@@ -198,3 +199,19 @@ def test_a_region_elsewhere_or_askew_is_refused():
 
 def test_without_a_region_everything_belongs_to_it(mr):
     assert region_mask(None, mr.grid, mr.grid).data.all()
+
+
+def test_the_mirrored_pass_is_the_plain_mean_to_the_bit():
+    """The sums are made in place; only the offset to the right turns its sign."""
+    heads = ("ct", "offset")
+    condition = torch.rand(3, 10, 12, 14)
+    network = TileNetwork(
+        Network(heads=heads).eval(), condition, Compute.choose("cpu", "fp32"), True
+    )
+    boxes = [tuple(slice(0, n) for n in condition.shape[1:])]
+    with torch.no_grad():
+        plain = network.method.predict(condition[None])
+        mirrored = network.method.predict(condition[None].flip(2)).flip(2)
+        told = network.regress(boxes)
+    signs = torch.tensor([1, -1, 1, 1.0]).view(-1, 1, 1, 1)
+    assert torch.equal(told, (plain + mirrored * signs) / 2)
