@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinect.data.tiles import plan_tiles
+from spinect.data.tiles import part_of, plan_tiles
 from spinect.errors import ConfigError
 
 
@@ -76,3 +76,48 @@ def test_rows_run_along_the_main_axis_and_hold_every_tile_once():
 def test_bad_plans_are_refused(tile, overlap):
     with pytest.raises(ConfigError):
         plan_tiles((30, 30, 30), tile, overlap, divisor=8)
+
+
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.6, 0.8])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (slice(0, 50), slice(0, 61), slice(0, 20)),  # everything
+        (slice(22, 25), slice(60, 61), slice(3, 20)),
+        (slice(0, 1), slice(7, 33), slice(9, 10)),
+    ],
+)
+def test_a_box_takes_the_tiles_that_count_in_it_and_their_own_weights(box, overlap):
+    whole = plan_tiles((50, 61, 20), (16, 24, 32), overlap, 4)
+    part = part_of(whole, box)
+    sizes = zip(part.first, part.tiling.padded, strict=True)
+    covered = tuple(slice(f, f + n) for f, n in sizes)
+    inner = [slice(b.start + p, b.stop + p) for b, p in zip(box, whole.before, strict=True)]
+    for axis, own, cover, side, size in zip(
+        whole.axes, part.tiling.axes, covered, inner, whole.tile, strict=True
+    ):
+        kept = [s + cover.start for s in own.starts]
+        assert set(kept) <= set(axis.starts)
+        total = np.zeros(cover.stop - cover.start)
+        for start, window in zip(own.starts, own.windows, strict=True):
+            total[start : start + size] += window
+        np.testing.assert_allclose(total, 1, atol=1e-6)
+        for start, window in zip(axis.starts, axis.windows, strict=True):
+            here = slice(max(side.start - start, 0), max(side.stop - start, 0))
+            if start in kept:  # the same weights to the bit
+                np.testing.assert_array_equal(own.windows[kept.index(start)][here], window[here])
+            else:  # no weight
+                assert not window[here].any()
+    # The part's own volume is the whole volume as far as its tiles reach.
+    for n, before, corner, shape, cover in zip(
+        whole.shape, whole.before, part.corner, part.tiling.shape, covered, strict=True
+    ):
+        assert corner == max(cover.start - before, 0)
+        assert corner + shape == min(cover.stop - before, n)
+
+
+@pytest.mark.parametrize("side", [slice(-1, 4), slice(3, 3), slice(40, 51)])
+def test_a_box_must_lie_in_the_volume(side):
+    whole = plan_tiles((50, 61, 20), (16, 24, 32), 0.25, 4)
+    with pytest.raises(ConfigError, match="does not lie in a volume of"):
+        part_of(whole, (side, slice(0, 5), slice(0, 5)))

@@ -115,3 +115,19 @@ def test_the_plan_counts_the_packed_weights(monkeypatch):
     weights = sum(m.weight.numel() for m in made.modules() if type(m) is nn.Conv3d)
     monkeypatch.setattr(Compute, "packs", False)
     assert with_them - peak() == 4 * weights
+
+
+def test_a_torch_whose_operators_changed_runs_plain_and_says_so(monkeypatch, caplog):
+    def changed(*_):
+        raise TypeError("_convolution_pointwise() takes 12 arguments")
+
+    monkeypatch.setattr(PackedConv, "forward", changed)
+    assert can_pack.__wrapped__(torch.float32) is False
+    assert "packs no weights" in caplog.text
+    assert "takes 12 arguments" in caplog.text
+
+
+def test_trying_the_operators_draws_no_random_numbers():
+    before = torch.random.get_rng_state()
+    assert can_pack.__wrapped__(torch.float32)
+    assert torch.equal(torch.random.get_rng_state(), before)

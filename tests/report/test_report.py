@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,15 @@ def test_preview_shows_image_ct_and_masks(scene, tmp_path):
     colourful = np.abs(picture - picture.mean(2, keepdims=True)).max(2) > 40
     shares = [colourful[:, i * third : (i + 1) * third].mean() for i in range(3)]
     assert shares[2] > 10 * max(shares[0], shares[1])  # masks only in the last column
+
+
+def test_the_page_shows_the_picture_of_the_file_and_copies_keep_nothing(scene, tmp_path):
+    write_preview(scene, tmp_path / "p.png", "case")
+    write_html(scene, Page("case"), tmp_path / "p.html")
+    encoded = base64.b64encode((tmp_path / "p.png").read_bytes()).decode()
+    assert encoded in (tmp_path / "p.html").read_text()
+    assert scene.centres  # kept; those of other masks are others
+    assert replace(scene, vertebrae=None).centres == {}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,13 @@ from spinect.evaluation.measures import at
 from spinect.evaluation.protocols.strict_segmentation import strict_segmentation
 from spinect.geometry import Volume
 from spinect.inference import MaskHeads
-from spinect.segmentation import Segmentation, agreement, segment_heads, with_confidence
+from spinect.segmentation import (
+    Segmentation,
+    agreement,
+    name_vertebrae,
+    segment_heads,
+    with_confidence,
+)
 
 
 def ideal_heads(pair):
@@ -63,6 +69,13 @@ def test_levels_without_an_anchor_are_a_guess_that_says_so(tiny_pair):
     assert {row["id"] for row in found.rows} <= set(VERTEBRAE)
 
 
+def test_names_alone_are_those_of_the_whole_segmentation(tiny_pair):
+    heads = ideal_heads(tiny_pair)
+    named = name_vertebrae(heads, lowest=24)
+    np.testing.assert_array_equal(named.data, segment_heads(heads, None, lowest=24).vertebrae.data)
+    assert named.data.any()
+
+
 def test_no_vertebra_gives_empty_masks_and_no_rows(tiny_pair):
     found = segment_heads(nothing(ideal_heads(tiny_pair)), tiny_pair.ct)
     assert not found.vertebrae.data.any()
@@ -83,8 +96,8 @@ def cubes(*places):
 def test_agreement_is_the_dice_of_shifted_cubes_whatever_their_names():
     a, b = cubes((20, 5), (21, 20), (22, 40)), cubes((23, 5), (24, 23))
     expected = {20: 1.0, 21: 0.7, 22: 0.0}
-    assert agreement(a, b) == pytest.approx(expected)
-    filled = with_confidence(a, agreement(a, b))
+    assert agreement(a.vertebrae, b.vertebrae) == pytest.approx(expected)
+    filled = with_confidence(a, agreement(a.vertebrae, b.vertebrae))
     assert {row["id"]: row["confidence"] for row in filled.rows} == pytest.approx(expected)
     (said,) = filled.warnings
     assert "on L3: look" in said

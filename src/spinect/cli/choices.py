@@ -45,6 +45,11 @@ class Region(StrEnum):
     pelvis = "pelvis"
 
 
+class Part(StrEnum):
+    all = "all"
+    spine = "spine"
+
+
 class Motion(StrEnum):
     none = "none"
     rigid = "rigid"
@@ -116,6 +121,14 @@ Steps = Annotated[
     typer.Option(min=1, help="Network calls per draw.", rich_help_panel=_MODEL),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise.", rich_help_panel=_MODEL)]
+PartOption = Annotated[
+    Part,
+    typer.Option(
+        "--region",
+        help="Translate all, or only a box around the spine; outside it the CT is air.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Segmenter = Annotated[
     str,
     typer.Option(

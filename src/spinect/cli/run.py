@@ -24,6 +24,7 @@ def run(
     interval: c.Interval = 0.8,
     steps: c.Steps = None,
     seed: c.Seed = 0,
+    region: c.PartOption = c.Part.all,
     segmenter: c.Segmenter = "embedded",
     scheme: c.SchemeOption = c.Scheme.totalsegmentator,
     lowest: c.Lowest = None,
@@ -52,9 +53,9 @@ def run(
         segmenter = "none"  # nobody asked for masks of the CT
     asked = dict(
         model=model, mode=mode, samples=samples, interval=interval, steps=steps, seed=seed,
-        segmenter=segmenter, scheme=scheme, lowest=lowest, highest=highest, sacrum=sacrum,
-        volume=volume, device=device, precision=precision, resume=resume, overwrite=overwrite,
-        timeout=timeout, force=force, **direction,
+        region=region, segmenter=segmenter, scheme=scheme, lowest=lowest, highest=highest,
+        sacrum=sacrum, volume=volume, device=device, precision=precision, resume=resume,
+        overwrite=overwrite, timeout=timeout, force=force, **direction,
     )  # fmt: skip
     _go(mr, out, asked, outputs, max_memory, (list_file, root, shard), json)
 
@@ -73,6 +74,7 @@ def translate(
     interval: c.Interval = 0.8,
     steps: c.Steps = None,
     seed: c.Seed = 0,
+    region: c.PartOption = c.Part.all,
     outputs: c.Outputs = "ct,std,iso,preview",
     device: c.DeviceOption = c.Device.auto,
     precision: c.PrecisionOption = c.Precision.auto,
@@ -86,8 +88,8 @@ def translate(
     """Synthetic CT only, without masks; or the synthetic MR of a CT, with a model for that."""
     asked = dict(
         model=model, mode=mode, samples=samples, interval=interval, steps=steps, seed=seed,
-        segmenter="none", volume=volume, device=device, precision=precision, resume=resume,
-        overwrite=overwrite, timeout=timeout, force=force, **_direction(model),
+        region=region, segmenter="none", volume=volume, device=device, precision=precision,
+        resume=resume, overwrite=overwrite, timeout=timeout, force=force, **_direction(model),
     )  # fmt: skip
     _go(mr, out, asked, outputs, max_memory, (list_file, root, shard), json)
 

@@ -85,6 +85,11 @@ class Tiling:
         return out
 
 
+def shifted(box: Box, by: Sequence[int]) -> Box:
+    """The same box, so many voxels further along each axis."""
+    return tuple(slice(part.start + n, part.stop + n) for part, n in zip(box, by, strict=True))
+
+
 def plan_tiles(
     shape: Sequence[int], tile: Sequence[int], overlap: float = 0.25, divisor: int = 1
 ) -> Tiling:
@@ -123,6 +128,71 @@ def plan_tiles(
         padded.append(full)
         sizes.append(size)
     return Tiling(tuple(shape), tuple(sizes), tuple(before), tuple(padded), tuple(axes))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The tiles of a volume that a box needs.
+
+    Attributes:
+        tiling: Of the part that they cover. Within the box its weights are those of the whole
+            tiling, to the bit; where tiles are missing, those that are left sum to one.
+        first: Where its padded volume begins in the padded volume of the whole, per axis.
+        corner: Where its own volume begins in the whole volume, per axis.
+    """
+
+    tiling: Tiling
+    first: tuple[int, ...]
+    corner: tuple[int, ...]
+
+
+def part_of(whole: Tiling, box: Box) -> Part:
+    """The tiles that count for anything inside a box.
+
+    Args:
+        box: In voxels of the volume, inside it, with one voxel or more.
+    Raises:
+        ConfigError: A box that is empty or reaches beyond the volume.
+    """
+    if any(
+        b.start < 0 or b.stop > n or b.start >= b.stop
+        for b, n in zip(box, whole.shape, strict=True)
+    ):
+        ends = " x ".join(f"{b.start}:{b.stop}" for b in box)
+        raise ConfigError(f"a box of {ends} voxels does not lie in a volume of {whole.shape}")
+    axes, first, before, shape, corner = [], [], [], [], []
+    for axis, size, pad, n, side in zip(
+        whole.axes, whole.tile, whole.before, whole.shape, box, strict=True
+    ):
+        kept, start = _kept(axis, size, side.start + pad, side.stop + pad)
+        stop = start + kept.starts[-1] + size
+        axes.append(kept)
+        first.append(start)
+        before.append(max(pad - start, 0))
+        corner.append(max(start - pad, 0))
+        shape.append(min(stop - pad, n) - corner[-1])
+    padded = tuple(axis.starts[-1] + n for axis, n in zip(axes, whole.tile, strict=True))
+    tiling = Tiling(tuple(shape), whole.tile, tuple(before), padded, tuple(axes))
+    return Part(tiling, tuple(first), tuple(corner))
+
+
+def _kept(axis: Axis, size: int, low: int, high: int) -> tuple[Axis, int]:
+    """The tiles that weigh something in [low, high), starting at 0, and where the first began."""
+    ends = [(max(low - s, 0), min(high - s, size)) for s in axis.starts]
+    used = [i for i, (a, b) in enumerate(ends) if a < b and axis.windows[i, a:b].any()]
+    rows = slice(used[0], used[-1] + 1)
+    origin = axis.starts[used[0]]
+    starts = tuple(s - origin for s in axis.starts[rows])
+    windows = axis.windows[rows].copy()
+    alone = _windows(starts, size)
+    missing = np.zeros(axis.starts[-1] + size)
+    for i, start in enumerate(axis.starts):
+        if not rows.start <= i < rows.stop:
+            missing[start : start + size] += axis.windows[i]
+    for own, fresh, start in zip(windows, alone, starts, strict=True):
+        lacks = missing[origin + start : origin + start + size] > 0
+        own[lacks] = fresh[lacks]
+    return Axis(starts, windows), origin
 
 
 def _starts(full: int, size: int, overlap: float, step: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from spinect.data.tiles import Tiling
 from spinect.errors import ResourceError
 from spinect.inference.blend import main_axis
 from spinect.inference.compute import Compute
+from spinect.inference.shapes import shape_of
 from spinect.protocols import Method
 
 MOST_TILES = 4  # per call; more gains nothing on a 96-voxel tile
@@ -193,8 +194,13 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: else the first operation imports torch's compiler, which is never used here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = shape_of(func)(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()

@@ -27,6 +27,7 @@ from spinect.inference.draws import (
 )
 from spinect.inference.heads import MASK_HEADS, MaskHeads
 from spinect.inference.noise import NoiseField
+from spinect.inference.region import leave_out, region_mask
 from spinect.inference.uncertainty import RunningMoments
 from spinect.inference.walk import Progress, Shares, Walk
 from spinect.protocols import IMAGE, Mode
@@ -46,7 +47,7 @@ class Translation:
         std: Standard deviation over the samples in the unit of `image`, kind "mr" so that 0 lies
             outside; only with mode "mc".
         masks: Mask heads; None for a bundle that has none.
-        inside: (X, Y, Z) bool, the field of view.
+        inside: (X, Y, Z) bool, the field of view, as far as it lies in the region.
         mode: "regress", "sample" or "mc".
         warnings: What was mended or assumed, one line each.
         planned_peak: Memory of the process that was expected, bytes.
@@ -55,6 +56,8 @@ class Translation:
         interval, medoid: Of the samples, where they were asked for.
         draws: (K, X, Y, Z) int16, whole HU, in a temporary file that vanishes with this array;
             where they were asked for.
+        region: What was worked on; outside it the image and all the others say what they say
+            outside the field of view. None is everything.
     """
 
     image: Volume
@@ -69,6 +72,7 @@ class Translation:
     interval: Interval | None = None
     medoid: Medoid | None = None
     draws: Int16 | None = None
+    region: Grid | None = None
 
     @property
     def grid(self) -> Grid:
@@ -102,6 +106,7 @@ def translate(
     max_memory: int = 6 * 2**30,
     device: Device = "auto",
     progress: Progress | None = None,
+    region: Grid | None = None,
 ) -> Translation:
     """Synthetic CT of an MR, or synthetic MR of a CT, as the bundle's card says.
 
@@ -122,7 +127,12 @@ def translate(
             intermediate volumes lie on disk, never the result.
         device: "auto", "cpu", "cuda" or "mps".
         progress: Called with the share done.
+        region: Work on this box only, such as `segmentation.find_spine` finds. Inside it regress
+            gives what it gives without; so does a sampler whose tiles do not overlap, or that has
+            one step. Tiles that overlap tell each other of the rest step by step, so that there
+            the draws differ slightly towards the faces of the region.
     Raises:
+        GeometryError: The region does not lie in the image, or not along its axes.
         ImageError: The volume is a constant MR, or not of the kind that the bundle takes.
         BundleError: The bundle does not offer the mode, or ignores noise.
         ConfigError: Options that do not fit.
@@ -136,7 +146,7 @@ def translate(
     heads = bundle.method.heads
     with_masks = all(head in heads for head in MASK_HEADS)
     compute, spooled = Compute.choose(device, precision), samples if wanted else 0
-    walk = Walk.start(source, bundle, compute, max_memory, mode, spooled)
+    walk = Walk.start(source, bundle, compute, max_memory, mode, spooled, region)
     rounds = {"regress": 0, "sample": 1, "mc": samples}[mode]
     regressing = mode == "regress" or with_masks
     done = Shares(progress, rounds + regressing)
@@ -169,6 +179,7 @@ def translate(
         interval=told[0],
         medoid=told[1],
         draws=kept if wanted.draws else None,
+        region=region,
     )
 
 
@@ -180,6 +191,7 @@ def predict_masks(
     max_memory: int = 6 * 2**30,
     device: Device = "auto",
     progress: Progress | None = None,
+    region: Grid | None = None,
 ) -> MaskHeads:
     """Only the mask heads of a bundle, such as a segmenter's on a CT; arguments of `translate`.
 
@@ -192,7 +204,7 @@ def predict_masks(
             f"bundle {bundle.card.name} has no head for {', '.join(missing)}: it cannot segment"
         )
     compute = Compute.choose(device, precision)
-    walk = Walk.start(volume, bundle, compute, max_memory, "regress")
+    walk = Walk.start(volume, bundle, compute, max_memory, "regress", region=region)
     _, masks = walk.regress(Shares(progress, 1), want_ct=False)
     assert masks is not None
     return masks
@@ -200,8 +212,15 @@ def predict_masks(
 
 def to_native(translation: Translation, source: Volume) -> tuple[Volume, Volume | None]:
     """Image and standard deviation on the source's own grid; label maps go with `resample`."""
-    std, grid = translation.std, source.grid
-    return resample(translation.image, grid), None if std is None else resample(std, grid)
+    grid = source.grid
+    made = [None if v is None else resample(v, grid) for v in (translation.image, translation.std)]
+    if translation.region is not None:
+        mask = region_mask(translation.region, translation.grid, grid)
+        for volume in made:
+            if volume is not None:
+                leave_out(volume, mask)
+    assert made[0] is not None
+    return made[0], made[1]
 
 
 def _draw(

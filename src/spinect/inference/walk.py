@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spinect.bundle import Bundle
 from spinect.data.appearance import ramps
-from spinect.data.tiles import Box, Tiling, plan_tiles
+from spinect.data.tiles import Box, Part, Tiling, part_of, plan_tiles, shifted
 from spinect.errors import BundleError, SpinectWarning
 from spinect.geometry import Grid, Volume
 from spinect.geometry.volume import RULES
@@ -32,6 +32,7 @@ from spinect.inference.prepare import (
     image_of,
     prepare,
 )
+from spinect.inference.region import box_on, mask_of
 from spinect.protocols import HEADS, IMAGE, Mode, Prepares
 
 # Whole-volume results per voxel; with "mc" two sums in float64 that become mean and spread.
@@ -96,12 +97,19 @@ def fit(
 
 @dataclass(eq=False)
 class Walk:
-    """One volume on its way through one network."""
+    """One volume on its way through one network.
+
+    Attributes:
+        inside: (X, Y, Z) bool, the field of view as far as it lies in the region.
+        tiling: Of the part of the volume that is worked on.
+        corner: Voxel of the volume where that part begins.
+    """
 
     bundle: Bundle
     grid: Grid
     inside: NDArray[np.bool_]
     tiling: Tiling
+    corner: tuple[int, ...]
     network: TileNetwork
     plan: Plan
     said: list[str]
@@ -115,7 +123,13 @@ class Walk:
         max_memory: int,
         mode: Mode,
         spooled: int = 0,
+        region: Grid | None = None,
     ) -> "Walk":
+        """Prepare a volume; with a region, only the tiles that it needs will run.
+
+        Raises:
+            GeometryError: The region does not lie in the volume, or not along its axes.
+        """
         card, method = bundle.card, bundle.method
         if method.ndim == 2 and card.preprocessing.tile[0] != 1:
             raise BundleError(
@@ -128,7 +142,14 @@ class Walk:
         flip = card.preprocessing.flip_average and method.ndim == 3
         condition = _padded(prepared, tiling, plan, card.preprocessing.tile)
         beside = card.preprocessing.neighbours
-        network = TileNetwork(method, condition, compute, flip, beside, keep=plan.keep)
+        part = Part(tiling, (0, 0, 0), (0, 0, 0))
+        if region is not None:
+            box = box_on(region, prepared.grid)
+            part = part_of(tiling, box)
+            prepared.inside[~mask_of(box, prepared.grid.shape)] = False
+        network = TileNetwork(
+            method, condition, compute, flip, beside, keep=plan.keep, first=part.first
+        )
         said = []
         if prepared.peeled:
             said.append(
@@ -137,7 +158,20 @@ class Walk:
             )
         for text in said:
             warnings.warn(text, SpinectWarning, stacklevel=3)
-        return cls(bundle, prepared.grid, prepared.inside, tiling, network, plan, said)
+        grid, inside = prepared.grid, prepared.inside
+        return cls(bundle, grid, inside, part.tiling, part.corner, network, plan, said)
+
+    @property
+    def _part(self) -> Box:
+        """The part that is worked on, in voxels of the volume."""
+        return shifted(tuple(slice(0, n) for n in self.tiling.shape), self.corner)
+
+    def _image_array(self) -> NDArray[np.float32]:
+        """An image of what its kind says lies outside."""
+        out = self.zeros(np.float32)
+        if self.tiling.shape != self.grid.shape:
+            out[...] = RULES[self.bundle.card.image_kind].outside
+        return out
 
     def zeros(self, dtype: Any, *leading: int) -> NDArray[Any]:
         """A whole-volume array, where the plan wants it."""
@@ -149,7 +183,7 @@ class Walk:
         heads = self.bundle.method.heads
         where = head_slices(heads)
         masked = all(head in heads for head in MASK_HEADS)
-        ct = self.zeros(np.float32) if want_ct else None
+        ct = self._image_array() if want_ct else None
         names = ("classes", "vertebra", "centre") if masked else ()
         stored = {name: self.zeros(np.uint8) for name in names}
         if masked:
@@ -170,6 +204,7 @@ class Walk:
         covered = 0
         for box, slab in slabs:
             target, source = without_padding(self.tiling, box)
+            target = shifted(target, self.corner)
             values = slab[(slice(None), *source)]
             if ct is not None:
                 ct[target] = self._image(values[where[IMAGE]][0], target)
@@ -189,13 +224,14 @@ class Walk:
     @torch.inference_mode()
     def sample(self, noise: NoiseField, draw: int, steps: int | None) -> NDArray[Any]:
         """One draw: the sampler sees the whole volume, the network its tiles at every step."""
-        padded, before = self.tiling.padded, self.tiling.before
-        corner = (-before[0], -before[1], -before[2])
+        padded = self.tiling.padded
+        # Noise belongs to voxels of the volume, so that a part of it sees the same.
+        x, y, z = (c - b for c, b in zip(self.corner, self.tiling.before, strict=True))
         asked = 0
 
         def randn(like: Tensor) -> Tensor:
             nonlocal asked
-            field = noise.box(corner, (padded[0], padded[1], padded[2]), draw=draw, step=asked)
+            field = noise.box((x, y, z), (padded[0], padded[1], padded[2]), draw=draw, step=asked)
             asked += 1
             return torch.from_numpy(field)[None, None].to(like.dtype)
 
@@ -211,8 +247,12 @@ class Walk:
 
         like = torch.zeros((1, 1, *padded))
         unit = self.bundle.method.sample(denoise, like, steps, randn)[0, 0]
-        inner = self.tiling.inner
-        return self._image(unit[inner], tuple(slice(0, n) for n in self.grid.shape))
+        values = self._image(unit[self.tiling.inner], self._part)
+        if values.shape == self.grid.shape:
+            return values
+        out = self._image_array()
+        out[self._part] = values
+        return out
 
     def _image(self, unit: Tensor, target: Box) -> NDArray[np.float32]:
         """[-1, 1] -> HU or relative intensity; what its kind says outside the field of view."""

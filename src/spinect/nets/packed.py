@@ -6,21 +6,43 @@ never change, so this is done once.
 """
 
 import copy
+import logging
+from functools import cache
 from itertools import chain
 from typing import Final, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 
+log = logging.getLogger(__name__)
+
 _KINDS: Final = (nn.Conv2d, nn.Conv3d)
 _LAYOUTS: Final = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
+@cache
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this machine's oneDNN multiplies `dtype` (float32 or bfloat16)."""
+    """Whether this torch has kernels of oneDNN for `dtype` (float32 or bfloat16) to pack for.
+
+    The operators are torch's own and may change with its versions, so one small convolution is
+    tried first; where it fails, networks run with plain weights, slower, and the log says so.
+    """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    try:
+        if dtype != torch.float32 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            return False
+        with torch.random.fork_rng(devices=[]):  # nobody's random numbers change by this
+            plain = nn.Conv3d(2, 3, 3, padding=1)
+        x = torch.ones(1, 2, 4, 4, 4)
+        with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            made, wanted = PackedConv(plain, dtype)(x), plain(x)
+    except (AttributeError, RuntimeError, TypeError) as problem:
+        log.warning(
+            "torch %s packs no weights, networks are slower: %s", torch.__version__, problem
+        )
+        return False
+    return bool(torch.allclose(made.float(), wanted.float(), rtol=1e-2, atol=1e-2))
 
 
 def packed(module: nn.Module, dtype: torch.dtype) -> nn.Module:

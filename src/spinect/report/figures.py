@@ -42,7 +42,16 @@ def write_preview(scene: Scene, path: Path, title: str) -> None:
 def preview_png(
     scene: Scene, title: str, dpi: int = 150, planes: Sequence[Plane] = PLANES
 ) -> bytes:
-    """The preview as PNG bytes: a row per plane, a column per picture, true proportions."""
+    """The preview as PNG bytes: a row per plane, a column per picture, true proportions.
+
+    The scene keeps it: file and page show the same picture, and drawing it takes a second.
+    """
+    key = f"preview {title} {dpi} {' '.join(planes)}"
+    png: bytes = scene.kept(key, lambda: _preview(scene, title, dpi, planes))
+    return png
+
+
+def _preview(scene: Scene, title: str, dpi: int, planes: Sequence[Plane]) -> bytes:
     columns = _columns(scene)
     if scene.spread is not None:
         scene = replace(scene, spread=spread.pooled(scene.spread))

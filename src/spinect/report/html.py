@@ -81,7 +81,7 @@ def write_html(scene: Scene, page: Page, path: Path) -> None:
         given=scene.image.kind.upper(),
         made="MR" if scene.makes_mr else "CT",
         window=CT_WINDOW,
-        preview=data_uri(preview_png(scene, page.title, dpi=130), "png"),
+        preview=data_uri(preview_png(scene, page.title), "png"),
         slices=_slices(scene),
         bar=data_uri(bar_png(), "png") if scene.spread is not None else None,
         legend=LEGEND,

@@ -4,6 +4,7 @@ Pictures follow the radiological convention: the patient's right is on the left 
 axial pictures, the front on the left of sagittal ones, the head on top.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -46,19 +47,26 @@ class Scene:
     truth_ct: Volume | None = None
     truth_vertebrae: Volume | None = None
     spread: Volume | None = None
-    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def box(self) -> Grid:
         """RAS-aligned grid of PIXEL_MM over the field of view of the image."""
-        if "box" not in self._cache:
-            low, high = self._faces()
-            shape = np.maximum(np.ceil((high - low) / PIXEL_MM), 1).astype(int)
-            affine = np.diag([PIXEL_MM, PIXEL_MM, PIXEL_MM, 1.0])
-            affine[:3, 3] = low + PIXEL_MM / 2
-            self._cache["box"] = Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
-        box: Grid = self._cache["box"]
+        box: Grid = self.kept("box", self._box)
         return box
+
+    def kept(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` says, asked once for each key."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    def _box(self) -> Grid:
+        low, high = self._faces()
+        shape = np.maximum(np.ceil((high - low) / PIXEL_MM), 1).astype(int)
+        affine = np.diag([PIXEL_MM, PIXEL_MM, PIXEL_MM, 1.0])
+        affine[:3, 3] = low + PIXEL_MM / 2
+        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
     @property
     def makes_mr(self) -> bool:
@@ -74,9 +82,9 @@ class Scene:
     @property
     def centres(self) -> dict[int, NDArray[np.float64]]:
         """Vertebra id -> centre of its body (of the vertebra without subregions), mm, RAS+."""
-        if "centres" not in self._cache:
-            self._cache["centres"] = _centres(self.vertebrae, self.subregions)
-        centres: dict[int, NDArray[np.float64]] = self._cache["centres"]
+        centres: dict[int, NDArray[np.float64]] = self.kept(
+            "centres", lambda: _centres(self.vertebrae, self.subregions)
+        )
         return centres
 
     def focus(self) -> NDArray[np.float64]:

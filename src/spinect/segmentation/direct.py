@@ -1,7 +1,7 @@
 """Mask heads -> instances -> levels -> vertebra and subregion ids -> table, on the heads' grid."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -13,8 +13,9 @@ from spinect.geometry.resample import resample
 from spinect.inference import MaskHeads
 from spinect.segmentation.instances import find_instances
 from spinect.segmentation.levels import assign_levels
-from spinect.segmentation.result import Level, Segmentation
-from spinect.segmentation.subregions import sacrum_ids, subregion_map
+from spinect.segmentation.result import Instances, Level, Segmentation
+from spinect.segmentation.sides import Float, midplanes
+from spinect.segmentation.subregions import SacralAxis, sacral_axis, sacrum_ids, subregion_map
 from spinect.segmentation.table import vertebra_rows
 
 POOR_AGREEMENT: Final = 0.5  # Dice; at or below it the evaluation counts a vertebra as missed
@@ -39,35 +40,67 @@ def segment_heads(
     Returns:
         Label maps on `masks.grid`; empty maps and no rows where there is no vertebra.
     """
+    found = _named(masks, lowest, highest, single_sacrum)
+    parts = found.vertebrae.with_data(
+        subregion_map(masks, found.instances, found.planes, found.axis)
+    )
+    there = None if ct is None else resample(ct, masks.grid)
+    rows = vertebra_rows(found.vertebrae, parts, found.levels, there, masks.inside, None)
+    return Segmentation(found.vertebrae, parts, rows, found.warnings)
+
+
+def name_vertebrae(
+    masks: MaskHeads,
+    *,
+    lowest: int | None = None,
+    highest: int | None = None,
+    single_sacrum: bool = False,
+) -> Volume:
+    """Only the vertebra ids of `segment_heads`, which need no subregions and no table."""
+    return _named(masks, lowest, highest, single_sacrum).vertebrae
+
+
+@dataclass(frozen=True, eq=False)
+class _Named:
+    """Vertebra ids, and what was found on the way to them."""
+
+    vertebrae: Volume
+    instances: Instances
+    planes: Float
+    axis: SacralAxis | None
+    levels: Mapping[int, Level]
+    warnings: tuple[str, ...]
+
+
+def _named(masks: MaskHeads, lowest: int | None, highest: int | None, single: bool) -> _Named:
     instances = find_instances(masks)
     spacing_mm = float(np.mean(masks.grid.spacing))
     levels, said = assign_levels(instances, spacing_mm, lowest, highest)
     vertebra_of = np.zeros(256, np.uint8)
     vertebra_of[1 : len(levels) + 1] = [level.vertebra for level in levels]
     vertebrae = vertebra_of[instances.labels]
-    sacral = sacrum_ids(masks, instances, single_sacrum)
+    planes = midplanes(masks, instances)
+    axis = sacral_axis(masks, instances, planes)
+    sacral = sacrum_ids(instances, axis, single)
     vertebrae = np.where(vertebrae > 0, vertebrae, sacral)
     named = {level.vertebra: level for level in levels}
     # The sacrum is a class of its own: it is recognised, not counted from somewhere else.
     for number in np.unique(sacral[sacral > 0]).tolist():
         named.setdefault(number, Level(number, 1.0, "sacrum"))
-    affine = masks.grid.affine
-    names = Volume(vertebrae, affine, "labels")
-    parts = Volume(subregion_map(masks, instances), affine, "labels")
-    there = None if ct is None else resample(ct, masks.grid)
-    rows = vertebra_rows(names, parts, named, there, masks.inside, None)
-    return Segmentation(names, parts, rows, tuple(dict.fromkeys((*instances.warnings, *said))))
+    told = tuple(dict.fromkeys((*instances.warnings, *said)))
+    names = Volume(vertebrae, masks.grid.affine, "labels")
+    return _Named(names, instances, planes, axis, named, told)
 
 
-def agreement(a: Segmentation, b: Segmentation) -> dict[int, float]:
-    """How far two segmentations of one body agree, vertebra by vertebra, whatever their names.
+def agreement(a: Volume, b: Volume) -> dict[int, float]:
+    """How far two label maps of vertebrae of one body agree, one by one, whatever their names.
 
     Returns:
         Vertebra id in `a` -> Dice, 0-1, with the instance of `b` that is matched one-to-one by
         overlap; 0 where there is none.
     """
-    mine = a.vertebrae.data
-    other = resample(b.vertebrae, a.vertebrae.grid).data
+    mine = a.data
+    other = resample(b, a.grid).data
     partner = match(other, mine)
     return {
         number: dice(other == partner[number], mine == number) if number in partner else 0.0

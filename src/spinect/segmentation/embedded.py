@@ -1,7 +1,7 @@
 """The segmenter that ships with the package: a network on a CT, synthetic or real."""
 
 from spinect.bundle import Bundle
-from spinect.geometry import Volume
+from spinect.geometry import Grid, Volume
 from spinect.inference import predict_masks
 from spinect.inference.compute import Precision
 from spinect.inference.translate import Device
@@ -21,13 +21,14 @@ def segment_ct(
     highest: int | None = None,
     single_sacrum: bool = False,
     progress: Progress | None = None,
+    region: Grid | None = None,
 ) -> Segmentation:
     """Vertebrae and subregions of a CT.
 
     Args:
         ct: HU, any grid and orientation.
         bundle: A segmenter, such as the shipped "vertebrae".
-        precision, max_memory, device, progress: As `inference.translate`.
+        precision, max_memory, device, progress, region: As `inference.translate`.
         lowest, highest, single_sacrum: As `segment_heads`.
     Returns:
         Label maps on the bundle's isotropic grid.
@@ -37,6 +38,12 @@ def segment_ct(
         ResourceError: One tile does not fit into `max_memory`.
     """
     masks = predict_masks(
-        ct, bundle, precision=precision, max_memory=max_memory, device=device, progress=progress
+        ct,
+        bundle,
+        precision=precision,
+        max_memory=max_memory,
+        device=device,
+        progress=progress,
+        region=region,
     )
     return segment_heads(masks, ct, lowest=lowest, highest=highest, single_sacrum=single_sacrum)

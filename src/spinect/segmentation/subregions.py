@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from spinect.anatomy import CLASS, VERTEBRA_IDS
 from spinect.inference.heads import MaskHeads
 from spinect.segmentation.result import Instances
-from spinect.segmentation.sides import Float, midplanes
+from spinect.segmentation.sides import Float
 
 _ID: Final = {"body": 50, "arcus": 41, "spinous": 42}
 _LEFT: Final = {"transverse": 43, "superior articular": 45, "inferior articular": 47}
@@ -25,6 +25,7 @@ DISC_MM: Final = 40.0  # farthest from the line through the centres
 CANAL_MM: Final = 45.0
 NEAR_SACRUM_MM: Final = 10.0  # of the canal and the lowest disc
 SMALL_ML: Final = 0.3  # smaller pieces of disc and canal go
+_CUBE_MM: Final = 6.0  # of the places that are asked for their distance together
 _BEYOND: Final = 1.5  # the line goes on past its ends by so many steps
 
 # Lengths along the curved axis and half widths of the bodies, mm, and the spacing of the lowest
@@ -38,7 +39,9 @@ _STEP_MM: Final = 5.0  # of the walk along the sacrum
 _WINDOW_MM: Final = 12.0  # half the thickness and the radius-to-be of what a step looks at
 
 
-def subregion_map(masks: MaskHeads, instances: Instances) -> NDArray[np.uint8]:
+def subregion_map(
+    masks: MaskHeads, instances: Instances, planes: Float, axis: "SacralAxis | None"
+) -> NDArray[np.uint8]:
     """Subregion ids of every voxel.
 
     Left and right are the sides of each vertebra's own sagittal plane. A sacral voxel is body
@@ -46,6 +49,9 @@ def subregion_map(masks: MaskHeads, instances: Instances) -> NDArray[np.uint8]:
     the sacral bodies at its height, else 41. Disc and canal far from the column go, and so do
     pieces of them under `SMALL_ML`.
 
+    Args:
+        planes: What `midplanes` says of the instances.
+        axis: That of the sacrum, from `sacral_axis`.
     Returns:
         (X, Y, Z) of 41-48, 50, 61, 100 and 0; the body's border is part of 50.
     """
@@ -54,19 +60,19 @@ def subregion_map(masks: MaskHeads, instances: Instances) -> NDArray[np.uint8]:
         table[CLASS[name]] = number
     parts = table[masks.classes]
     parts[instances.labels == 0] = 0
-    _set_sides(parts, masks, instances)
+    _set_sides(parts, masks, instances, planes)
     _keep_near(parts, masks, instances, "disc")
     _keep_near(parts, masks, instances, "canal")
-    axis = sacral_axis(masks, instances)
     if axis is not None:
         parts[tuple(axis.voxels.T)] = np.where(axis.body, _BODY, _REST)
     return parts
 
 
-def _set_sides(parts: NDArray[np.uint8], masks: MaskHeads, instances: Instances) -> None:
+def _set_sides(
+    parts: NDArray[np.uint8], masks: MaskHeads, instances: Instances, planes: Float
+) -> None:
     """Raise the ids of what lies to the right of its own vertebra's sagittal plane by one."""
     spacing = masks.grid.spacing
-    planes = midplanes(masks, instances)
     for i, box in enumerate(ndimage.find_objects(instances.labels)):
         if box is None:
             continue
@@ -90,11 +96,11 @@ def _keep_near(parts: NDArray[np.uint8], masks: MaskHeads, instances: Instances,
     near = np.zeros(len(where), bool)
     line = _line(instances.centres * spacing)
     if len(line):
-        near |= cKDTree(line).query(places, distance_upper_bound=limit)[0] <= limit
+        near |= within(places, line, limit)
     sacral = np.argwhere(instances.sacrum)[::5] * spacing
     if len(sacral):
         reach = NEAR_SACRUM_MM
-        near |= cKDTree(sacral).query(places, distance_upper_bound=reach)[0] <= reach
+        near |= within(places, sacral, reach)
     kept = np.zeros(mask[boxes[0]].shape, bool)
     kept[tuple(where[near].T)] = True
     pieces, _ = ndimage.label(kept, np.ones((3, 3, 3), bool))
@@ -102,6 +108,27 @@ def _keep_near(parts: NDArray[np.uint8], masks: MaskHeads, instances: Instances,
     size[0] = 0
     large = size * float(np.prod(spacing)) >= 1000 * SMALL_ML
     parts[boxes[0]][large[pieces]] = number
+
+
+def within(places: Float, points: Float, limit: float) -> NDArray[np.bool_]:
+    """(n,) whether each of (n, 3) places has one of (m, 3) points within `limit`, mm.
+
+    Places are asked cube by cube first: most cubes are near or far as a whole, and only the
+    places in the others are asked one by one.
+    """
+    low = places.min(0)
+    cube = ((places - low) / _CUBE_MM).astype(np.int64)
+    shape = tuple(cube.max(0) + 1)
+    of = np.ravel_multi_index(tuple(cube.T), shape)
+    used = np.flatnonzero(np.bincount(of))
+    middle = (np.stack(np.unravel_index(used, shape), 1) + 0.5) * _CUBE_MM + low
+    tree, corner = cKDTree(points), _CUBE_MM * np.sqrt(3) / 2 + 1e-6
+    away = np.full(np.prod(shape), np.inf)
+    away[used] = tree.query(middle, distance_upper_bound=limit + corner)[0]
+    near = away[of] <= limit - corner
+    unsure = np.flatnonzero(~near & (away[of] <= limit + corner))
+    near[unsure] = tree.query(places[unsure], distance_upper_bound=limit)[0] <= limit
+    return np.asarray(near)
 
 
 def _line(centres: Float) -> Float:
@@ -136,15 +163,19 @@ class SacralAxis:
     body: NDArray[np.bool_]
 
 
-def sacral_axis(masks: MaskHeads, instances: Instances) -> SacralAxis | None:
-    """Walk down the middle of the sacral bodies; None without a sacrum."""
+def sacral_axis(masks: MaskHeads, instances: Instances, planes: Float) -> SacralAxis | None:
+    """Walk down the middle of the sacral bodies; None without a sacrum.
+
+    Args:
+        planes: What `midplanes` says of the instances.
+    """
     spacing = masks.grid.spacing
     voxels = np.argwhere(instances.sacrum)
     if len(voxels) == 0:
         return None
     places = voxels * spacing
     scale = _scale(instances.centres * spacing)
-    frame = _frame(masks, instances)
+    frame = _frame(planes)
     places = places @ frame
     middle, front = _canal_front(masks, places, frame)
     ahead = places[:, 1] >= front
@@ -170,11 +201,11 @@ def _scale(centres: Float) -> float:
     return 1 + _FOLLOWS * (float(np.median(steps)) / USUAL_SPACING_MM - 1)
 
 
-def _frame(masks: MaskHeads, instances: Instances) -> Float:
+def _frame(planes: Float) -> Float:
     """(3, 3) columns right, front, up of the pelvis: turned as the lowest vertebra is."""
-    if len(instances.centres) == 0:
+    if len(planes) == 0:
         return np.eye(3)
-    right = midplanes(masks, instances)[-1]
+    right = planes[-1]
     front = np.cross([0.0, 0.0, 1.0], right)
     front /= np.linalg.norm(front)
     return np.stack([right, front, np.cross(right, front)], 1)
@@ -243,7 +274,7 @@ def _along(places: Float, curve: Float) -> Float:
     return np.asarray(at[cKDTree(fine).query(places)[1]], np.float64)
 
 
-def sacrum_ids(masks: MaskHeads, instances: Instances, single: bool) -> NDArray[np.uint8]:
+def sacrum_ids(instances: Instances, axis: SacralAxis | None, single: bool) -> NDArray[np.uint8]:
     """Vertebra ids of the sacrum.
 
     The sacrum is cut across its own curved axis into pieces of fixed length (`SACRAL_LENGTHS_MM`,
@@ -251,14 +282,14 @@ def sacrum_ids(masks: MaskHeads, instances: Instances, single: bool) -> NDArray[
     a cut sacrum has fewer pieces, not shorter ones. What is beyond S5 is coccyx.
 
     Args:
+        axis: Its own, from `sacral_axis`.
         single: Every sacral voxel becomes 26.
     Returns:
         (X, Y, Z) of 26, 29-32, 27 on sacral voxels, 0 elsewhere.
     """
-    ids = np.zeros(masks.grid.shape, np.uint8)
+    ids = np.zeros(instances.sacrum.shape, np.uint8)
     ids[instances.sacrum] = VERTEBRA_IDS["S1"]
-    axis = None if single else sacral_axis(masks, instances)
-    if axis is not None:
+    if axis is not None and not single:
         numbers = np.array([VERTEBRA_IDS[name] for name in SACRAL_PIECES], np.uint8)
         piece = np.searchsorted(np.cumsum(SACRAL_LENGTHS_MM), axis.along)
         ids[tuple(axis.voxels.T)] = numbers[piece]

@@ -160,6 +160,7 @@ def _record(
         seconds={},
         peak_bytes=0,
         sampling=result.sampling,
+        region=result.region.record if result.region else None,
         vertebrae=tuple(str(row["name"]) for row in result.rows),
         level_source="+".join(sources) or None,
         confidence=round(float(np.mean(trust)), 3) if trust else None,

@@ -9,6 +9,7 @@ from spinect.workflows.options import RunOptions
 from spinect.workflows.record import (
     ModelRecord,
     PlausibilityRecord,
+    RegionRecord,
     SamplingRecord,
     Stopwatch,
 )
@@ -40,6 +41,15 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Region:
+    """Which voxels were translated, 1 or 0, on the grid of the input and at 1 mm, and why."""
+
+    native: Volume
+    iso: Volume
+    record: RegionRecord
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """What was made of one MR, or of a CT.
 
@@ -50,6 +60,7 @@ class Result:
         vertebrae_iso, subregions_iso: The same at 1 mm.
         layers: What the samples of mode "mc" tell, by the names of `names.LAYERS`.
         sampling: The same in numbers; None without samples.
+        region: What was translated, where not everything was asked for.
         rows: vertebrae.tsv, head to feet.
         plausibility: Whether the masks look like a spine; None without masks.
         warnings: What the reader of the report must know.
@@ -63,6 +74,7 @@ class Result:
     subregions_iso: Volume | None = None
     layers: Mapping[str, Layer] = field(default_factory=dict)
     sampling: SamplingRecord | None = None
+    region: Region | None = None
     rows: Sequence[Mapping[str, object]] = ()
     plausibility: PlausibilityRecord | None = None
     warnings: Sequence[str] = field(default_factory=tuple)

@@ -19,6 +19,7 @@ def facts(record: RunRecord) -> dict[str, str]:
         "options": ", ".join(asked),
         "orientation": _orientation(record),
         "seed": str(record.seed),
+        "region": _region(record),
         "averaging": _averaging(record),
         "interval": _interval(record),
         "device": record.device,
@@ -43,6 +44,21 @@ def _orientation(record: RunRecord) -> str:
     seen = ", ".join(f"{turn} {found:.0f}" for turn, found in told.seen.items())
     text = texts.get(told.orientation, f"against the header, by the image: {told.orientation}")
     return f"{text} (mL behind the bodies: {seen}); left/right not determinable"
+
+
+def _region(record: RunRecord) -> str:
+    """What was translated; empty where it was everything, as usual."""
+    told = record.region
+    if told is None:
+        return ""
+    if not told.found:
+        return f"{told.model} found no {told.asked}: everything was translated"
+    x, y, z = told.margin_mm
+    return (
+        f"only a box around the {told.asked} was translated, {100 * told.share:.0f} % of the image;"
+        f" {told.model} found it, with {x:g} mm to the sides, {y:g} mm to front and back, {z:g} mm "
+        "to head and feet; the rest says what lies outside the field of view"
+    )
 
 
 def _averaging(record: RunRecord) -> str:

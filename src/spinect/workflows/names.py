@@ -11,6 +11,7 @@ ISO: Final = "_space-iso"
 CT: Final = "_desc-synth_ct.nii.gz"
 VERTEBRAE: Final = "_desc-vertebrae_dseg"
 SUBREGIONS: Final = "_desc-subregions_dseg"
+REGION: Final = "_desc-region_mask"
 TABLE: Final = "_vertebrae.tsv"
 PREVIEW: Final = "_preview.png"
 PAGE: Final = ".html"
@@ -45,6 +46,8 @@ def output_ends(options: RunOptions) -> list[str]:
         if mask in chosen:
             for space in spaces:
                 ends += [f"{space}{end}.nii.gz", f"{space}{end}.tsv"]
+    if options.region != "all":
+        ends += [*(f"{space}{REGION}.nii.gz" for space in spaces), f"{REGION}.json"]
     ends += [end for key, end in _SIMPLE.items() if key in chosen]
     return [*ends, RECORD]
 

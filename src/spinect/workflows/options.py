@@ -48,6 +48,7 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
     interval: float = 0.8  # least nominal coverage of the output "interval"
     steps: PositiveInt | None = None  # network calls per sample; None = the bundle's own number
     seed: int = Field(default=0, ge=0)
+    region: Literal["all", "spine"] = "all"  # what is translated; the rest is as outside the image
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_memory: PositiveInt = 6 * 2**30  # bytes
@@ -98,6 +99,11 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(
                 f"segmenter {self.segmenter} needs an MR; a CT takes embedded or command"
             )
+        if not self.translates and self.region != "all":
+            raise ValueError(
+                f"region {self.region} is of what is translated, and a CT is only segmented: "
+                "leave it out"
+            )
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume exclude each other: choose one")
         return self
@@ -140,6 +146,7 @@ class RunOptions(BaseModel, frozen=True, extra="forbid"):
         """The options that decide what comes out, JSON-ready."""
         unused = set() if "interval" in self.outputs else {"interval"}
         unused |= {"makes"} if self.makes == "ct" else set()
+        unused |= {"region"} if self.region == "all" else set()
         return self.model_dump(mode="json", exclude=_HOW | unused)
 
     def content_hash(self) -> str:

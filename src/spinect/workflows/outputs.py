@@ -76,13 +76,18 @@ def write_result(result: Result, case: Case, bench: Path) -> None:
         layer = result.layers[name]
         volumes |= {f"{end}.nii.gz": layer.native, f"{names.ISO}{end}.nii.gz": layer.iso}
         write_json(dict(layer.facts), bench / f"{case.stem}{end}.json")
+    if (region := result.region) is not None:
+        ends_of = (names.REGION + ".nii.gz", names.ISO + names.REGION + ".nii.gz")
+        volumes |= dict(zip(ends_of, (region.native, region.iso), strict=True))
+        about = region.record.model_dump(mode="json") | {"1": "translated", "0": "left out"}
+        write_json(about, bench / f"{case.stem}{names.REGION}.json")
     for end, volume in volumes.items():
         if end not in wanted:
             continue
         assert volume is not None, f"the engine made nothing for {end}"
         path = bench / (case.stem + end)
         write_volume(volume, path, like=like)
-        if volume.kind == "labels":
+        if end.endswith("_dseg.nii.gz"):
             table = path.with_name(path.name.removesuffix(".nii.gz") + ".tsv")
             write_dseg_table(table, np.unique(volume.data).tolist())
     if names.TABLE in wanted:

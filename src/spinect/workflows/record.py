@@ -117,6 +117,18 @@ class PlausibilityRecord(_Part):
     )
 
 
+class RegionRecord(_Part):
+    """The box that was translated where not everything was."""
+
+    asked: Literal["spine"]
+    found: bool = Field(description="false: no spine was found, and everything was translated")
+    model: str = Field(description="whose mask heads looked for it, tiles side by side")
+    margin_mm: tuple[float, float, float] = Field(
+        description="around the vertebrae found: right-left, front-back, head-feet"
+    )
+    share: float = Field(description="of the image's voxels at the model's spacing, 0-1")
+
+
 class RunRecord(_Part):
     """The sidecar of one case, `STEM_run.json`."""
 
@@ -139,6 +151,7 @@ class RunRecord(_Part):
     seconds: dict[str, float] = Field(description="wall seconds per stage")
     peak_bytes: int = Field(description="peak resident memory of the process during this case")
     sampling: SamplingRecord | None = Field(default=None, description="mode mc only")
+    region: RegionRecord | None = Field(default=None, description="where not all was asked for")
     vertebrae: tuple[str, ...] = Field(default=(), description="names found, head to feet")
     level_source: str | None = Field(default=None, description="where the level names come from")
     confidence: float | None = Field(default=None, description="mean over vertebrae, 0-1")

@@ -1,5 +1,7 @@
 """The engine of the program: a translator bundle, a segmenter, and the way onto the MR's grid."""
 
+from typing import Any
+
 from spinect.bundle import Bundle, load_bundle
 from spinect.card import Card
 from spinect.errors import BundleError
@@ -8,13 +10,16 @@ from spinect.geometry.resample import resample
 from spinect.inference import Translation, translate
 from spinect.inference.compute import Compute
 from spinect.inference.heads import MASK_HEADS
-from spinect.inference.walk import Progress
+from spinect.inference.region import leave_out
+from spinect.inference.walk import Progress, fit
 from spinect.segmentation import Segmentation
+from spinect.segmentation.region import glancing
 from spinect.workflows import sampled
 from spinect.workflows.engine import Engine, Need, Result
 from spinect.workflows.options import RunOptions
 from spinect.workflows.plausibility import Evidence, Plausibility, by_the_masks, judge, measure
 from spinect.workflows.record import ModelRecord, Stopwatch
+from spinect.workflows.region import finder_of, look, record_region
 from spinect.workflows.sampled import Told, tell
 from spinect.workflows.steps import SEGMENTER, SegmentOptions, segment
 
@@ -41,18 +46,38 @@ class ShippedEngine:
         if self._translator is not None:
             _check_direction(self._translator.card, options)
         self._segmenter = load_bundle(SEGMENTER) if options.segmenter == "embedded" else None
-        loaded = [b for b in (self._translator, self._segmenter) if b is not None]
+        self._finder = self._look_with(options)
+        bundles = (self._translator, self._segmenter, self._finder)
+        loaded = {id(b): b for b in bundles if b is not None}  # one may serve twice
         for bundle in (
             self._segmenter,
             self._translator if options.segmenter == "direct" else None,
         ):
             if bundle is not None:
                 _check_heads(bundle, options.segmenter)
-        self.models = tuple(ModelRecord(name=b.card.name, sha256=b.card.sha256) for b in loaded)
+        self.models = tuple(
+            ModelRecord(name=b.card.name, sha256=b.card.sha256) for b in loaded.values()
+        )
+
+    def _look_with(self, options: RunOptions) -> Bundle | None:
+        """What finds the region; None where everything is translated."""
+        if options.region == "all" or self._translator is None:
+            return None
+        name = finder_of(self._translator)
+        if name is None:
+            return self._translator
+        return self._segmenter if name == SEGMENTER and self._segmenter else load_bundle(name)
 
     def need(self, grid: Grid, options: RunOptions) -> Need:
         """Memory and temporary files; see `sampled.need`."""
-        return sampled.need(grid, options, self._compute, self._translator, self._segmenter)
+        need = sampled.need(grid, options, self._compute, self._translator, self._segmenter)
+        if self._finder is None:
+            return need
+        looking = fit(grid, glancing(self._finder), self._compute, options.max_memory, "regress")[1]
+        return Need(
+            max(need.memory_bytes, looking.peak_bytes),
+            max(need.temporary_bytes, looking.disk_bytes),
+        )
 
     def process(self, image: Volume, options: RunOptions, watch: Stopwatch) -> Result:
         """Translate, segment (unless told not to), bring both onto the image's grid.
@@ -61,13 +86,23 @@ class ShippedEngine:
         """
         translation = None
         told = Told(None)
+        where = None
+        if self._finder is not None:
+            with watch.stage("region"):
+                where = look(image, self._finder, **_computing(options, watch.share))
         if self._translator is not None:
             with watch.stage("translate"):
-                translation = self._translate(self._translator, image, options, watch)
+                translation = translate(
+                    image,
+                    self._translator,
+                    **sampled.asked(options),
+                    **_computing(options, watch.share),
+                    region=where,
+                )
         if options.segmenter != "none":
             with watch.stage("segment"):
                 made = None if options.makes != "ct" else translation
-                told = Told(self._segment(made or image, options, watch.share))
+                told = Told(self._segment(made or image, options, watch.share, where))
         if translation is not None and translation.std is not None:
             with watch.stage("samples"):
                 told = tell(
@@ -75,10 +110,10 @@ class ShippedEngine:
                     told.found,
                     image,
                     options,
-                    lambda draw, share: self._segment(draw, options, share),
+                    lambda draw, share: self._segment(draw, options, share, where),
                     watch.share,
                 )
-        found, ct = told.found, None
+        found, ct, region = told.found, None, None
         plausible = None
         if found is not None:
             with watch.stage("plausible"):
@@ -87,6 +122,10 @@ class ShippedEngine:
         with watch.stage("native"):
             if translation is not None:
                 ct = resample(translation.image, image.grid)
+                if self._finder is not None:
+                    region = record_region(translation, image, self._finder)
+                    for made_native in (ct, *(layer.native for layer in told.layers.values())):
+                        leave_out(made_native, region.native)
             if found is not None:
                 vertebrae = resample(found.vertebrae, image.grid)
                 subregions = resample(found.subregions, image.grid)
@@ -101,26 +140,18 @@ class ShippedEngine:
             subregions_iso=found.subregions if found else None,
             layers=told.layers,
             sampling=told.sampling,
+            region=region,
             rows=found.rows if found else (),
             plausibility=plausible.record if plausible else None,
             warnings=said,
         )
 
-    def _translate(
-        self, bundle: Bundle, image: Volume, options: RunOptions, watch: Stopwatch
-    ) -> Translation:
-        return translate(
-            image,
-            bundle,
-            **sampled.asked(options),
-            precision=options.precision,
-            max_memory=options.max_memory,
-            device=options.device,
-            progress=watch.share,
-        )
-
     def _segment(
-        self, source: Translation | Volume, options: RunOptions, progress: Progress | None
+        self,
+        source: Translation | Volume,
+        options: RunOptions,
+        progress: Progress | None,
+        region: Grid | None,
     ) -> Segmentation:
         naming = SegmentOptions(
             scheme=options.scheme,
@@ -133,10 +164,8 @@ class ShippedEngine:
             options.segmenter,
             model=self._segmenter or SEGMENTER,
             options=naming,
-            precision=options.precision,
-            max_memory=options.max_memory,
-            device=options.device,
-            progress=progress,
+            **_computing(options, progress),
+            region=region if options.makes == "ct" else None,  # a CT that was given is all there
         )
 
     def _plausible(
@@ -159,6 +188,16 @@ class ShippedEngine:
             device=options.device,
         )
         return judge(measured, by_the_masks(found))
+
+
+def _computing(options: RunOptions, progress: Progress | None) -> dict[str, Any]:
+    """How networks run, as every driver of one takes it."""
+    return {
+        "precision": options.precision,
+        "max_memory": options.max_memory,
+        "device": options.device,
+        "progress": progress,
+    }
 
 
 def _check_direction(card: Card, options: RunOptions) -> None:

@@ -17,6 +17,7 @@ from spinect.protocols import Mode
 from spinect.segmentation import (
     Segmentation,
     agreement,
+    name_vertebrae,
     segment_command,
     segment_ct,
     segment_heads,
@@ -42,7 +43,8 @@ def translate(
     Args:
         source: An MR, or the CT that such a bundle takes; any grid and orientation.
         mode: "regress", "sample" or "mc".
-        options: steps, samples, seed, precision, max_memory, device; see `inference.translate`.
+        options: steps, samples, seed, precision, max_memory, device, region; see
+            `inference.translate`.
     Returns:
         The image on the bundle's grid, and what the network knows about vertebrae.
     """
@@ -93,7 +95,7 @@ def segment(
             heads, "command:PROGRAM {input} {output}" runs a foreign program.
         model: A segmenter bundle for "embedded": its name, its folder, or loaded.
         options: Known levels, labels of a command; None is the defaults.
-        compute: precision, max_memory, device, progress of "embedded"; see `segment_ct`.
+        compute: precision, max_memory, device, progress, region of "embedded"; see `segment_ct`.
     Returns:
         Masks on an isotropic grid; `resample(masks.vertebrae, mr.grid)` brings them onto the
         MR's. "confidence" in the table is the Dice of the embedded with the direct instance,
@@ -126,7 +128,7 @@ def segment(
     made = segment_ct(ct, bundle, **compute, **naming)
     if masks is None:
         return made
-    return with_confidence(made, agreement(made, segment_heads(masks, None, **naming)))
+    return with_confidence(made, agreement(made.vertebrae, name_vertebrae(masks, **naming)))
 
 
 def _vertebra_id(name: str | None) -> int | None:
