@@ -1,5 +1,6 @@
 """The engine of the program: a translator bundle, a segmenter, and the way onto the MR's grid."""
 
+from dataclasses import replace
 from typing import Any
 
 from spinect.bundle import Bundle, load_bundle
@@ -113,38 +114,38 @@ class ShippedEngine:
                     lambda draw, share: self._segment(draw, options, share, where),
                     watch.share,
                 )
-        found, ct, region = told.found, None, None
-        plausible = None
+        found, plausible = told.found, None
         if found is not None:
             with watch.stage("plausible"):
                 plausible = self._plausible(image, translation, found, options)
-        vertebrae = subregions = None
         with watch.stage("native"):
-            if translation is not None:
-                ct = resample(translation.image, image.grid)
-                if self._finder is not None:
-                    region = record_region(translation, image, self._finder)
-                    for made_native in (ct, *(layer.native for layer in told.layers.values())):
-                        leave_out(made_native, region.native)
-            if found is not None:
-                vertebrae = resample(found.vertebrae, image.grid)
-                subregions = resample(found.subregions, image.grid)
+            native = self._native(image, translation, told)
         said = (*(translation.warnings if translation else ()), *(found.warnings if found else ()))
-        said += plausible.warnings if plausible else ()
-        return Result(
-            ct=ct,
+        return replace(
+            native,
             ct_iso=translation.image if translation else None,
-            vertebrae=vertebrae,
             vertebrae_iso=found.vertebrae if found else None,
-            subregions=subregions,
             subregions_iso=found.subregions if found else None,
             layers=told.layers,
             sampling=told.sampling,
-            region=region,
             rows=found.rows if found else (),
             plausibility=plausible.record if plausible else None,
-            warnings=said,
+            warnings=(*said, *(plausible.warnings if plausible else ())),
         )
+
+    def _native(self, image: Volume, translation: Translation | None, told: Told) -> Result:
+        """What lies on the image's own grid; what the region leaves out says so there."""
+        ct = vertebrae = subregions = region = None
+        if translation is not None:
+            ct = resample(translation.image, image.grid)
+            if self._finder is not None:
+                region = record_region(translation, image, self._finder)
+                for made in (ct, *(layer.native for layer in told.layers.values())):
+                    leave_out(made, region.native)
+        if told.found is not None:
+            vertebrae = resample(told.found.vertebrae, image.grid)
+            subregions = resample(told.found.subregions, image.grid)
+        return Result(ct=ct, vertebrae=vertebrae, subregions=subregions, region=region)
 
     def _segment(
         self,
