@@ -2,6 +2,7 @@
 
 import importlib.util
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,3 +137,12 @@ def dicom():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def benchmark_script():
+    """Imports a script of benchmarks/ by its name; scripts find each other as when they run."""
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)

@@ -1,8 +1,6 @@
 """The rules of benchmarks/claims.py on made-up patients."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +17,8 @@ BASE = 0.7 + 0.05 * RNG.standard_normal(20)
 
 
 @pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield {name: importlib.import_module(name) for name in NAMES}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def bench(benchmark_script):
+    return {name: benchmark_script(name) for name in NAMES}
 
 
 def people(values):

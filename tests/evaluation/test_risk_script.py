@@ -1,9 +1,5 @@
 """benchmarks/risk_coverage.py on constructed masks and tables."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +8,6 @@ from spinect.errors import ConfigError
 from spinect.geometry import Volume
 from spinect.io import write_table, write_volume
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ROWS = (  # of the vertebrae found: S1, L5, L4
     {"id": 26, "confidence": 0.2, "spread_hu": 300},
     {"id": 24, "confidence": 0.6, "spread_hu": 150.0},
@@ -21,12 +16,8 @@ ROWS = (  # of the vertebrae found: S1, L5, L4
 
 
 @pytest.fixture(scope="module")
-def script():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield importlib.import_module("risk_coverage")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def script(benchmark_script):
+    return benchmark_script("risk_coverage")
 
 
 def boxes(**places):

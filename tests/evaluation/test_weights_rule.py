@@ -1,13 +1,8 @@
 """The rule of benchmarks/weights.py that chooses between bundles, on made-up scans."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCANS = [f"VB{source}_{number:02d}_mr" for source in (1, 2, 3) for number in range(3)]
 SCANS += [f"spider_{number}_mr" for number in range(6)]
 RNG = np.random.default_rng(1)
@@ -15,12 +10,8 @@ OLD = dict(zip(SCANS, 0.8 + 0.05 * RNG.standard_normal(len(SCANS)), strict=True)
 
 
 @pytest.fixture(scope="module")
-def rule():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield importlib.import_module("weights")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def rule(benchmark_script):
+    return benchmark_script("weights")
 
 
 def bundle(rule, scans, parameters=10, name="bundle"):

@@ -1,13 +1,10 @@
 """benchmarks/against_reference.py without the code that it compares with."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CODE = """
 import pytorch_lightning as pl
 import torch, torchvision, losses
@@ -39,12 +36,8 @@ class Diffusion(pl.LightningModule):
 
 
 @pytest.fixture(scope="module")
-def scripts():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield [importlib.import_module(n) for n in ("reference_code", "against_reference")]
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def scripts(benchmark_script):
+    return [benchmark_script(n) for n in ("reference_code", "against_reference")]
 
 
 def test_stand_ins_serve_the_import_and_vanish(scripts, tmp_path, monkeypatch):

@@ -1,9 +1,5 @@
 """The corruptions that limits are derived with, and the rule that derives them."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,17 +7,10 @@ from spinect.geometry import Volume
 from spinect.workflows.plausibility import LIMITS
 from spinect.workflows.record import PlausibilityRecord
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def scripts():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        names = ("plausibility_cases", "plausibility")
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def scripts(benchmark_script):
+    return {n: benchmark_script(n) for n in ("plausibility_cases", "plausibility")}
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from spinect.cli.main import app
 from spinect.errors import ConfigError
 from spinect.geometry import Grid
 from spinect.geometry.resample import resample
-from spinect.inference import MaskHeads
 from spinect.methods.registry import build
 from spinect.segmentation.region import MARGIN_MM, spine_box
 from spinect.workflows.options import RunOptions
@@ -43,31 +42,13 @@ def folder(tmp_path_factory):
     return made
 
 
-def heads_of(pair, grid, numbers):
-    """Ideal heads of some vertebrae of the tiny pair."""
-    truth = resample(pair.vertebrae, grid).data
-    truth = truth * np.isin(truth, numbers)
-    parts = resample(pair.subregions, grid).data * (truth > 0)
-    classes = np.where(parts == 50, 2, np.where(parts == 42, 4, 0)).astype(np.uint8)
-    offset, centre = np.zeros((3, *grid.shape), np.int8), np.zeros(grid.shape)
-    index = np.indices(grid.shape)
-    for number in np.unique(truth[truth > 0]):
-        own = truth == number
-        away = np.argwhere(own & (parts == 50)).mean(0).round()[:, None, None, None] - index
-        offset[:, own] = away[:, own]
-        centre = np.maximum(centre, np.exp(-(away**2).sum(0) / 32))
-    vertebra = np.where(truth > 0, 255, 0).astype(np.uint8)
-    inside = np.ones(grid.shape, bool)
-    return MaskHeads(grid, classes, vertebra, (centre * 255).astype(np.uint8), offset, inside)
-
-
 @pytest.fixture
-def seen(monkeypatch, tiny_pair):
+def seen(monkeypatch, ideal_heads):
     """The look for the spine sees what is put into this list."""
     numbers = list(VERTEBRAE)
     monkeypatch.setattr(
         "spinect.segmentation.region.predict_masks",
-        lambda image, *_args, **_options: heads_of(tiny_pair, image.grid.canonical(), numbers),
+        lambda image, *_args, **_options: ideal_heads(image.grid.canonical(), numbers),
     )
     return numbers
 
@@ -83,21 +64,21 @@ def load(folder, end):
     return np.asarray(nib.load(folder / f"sub-1_T2w{end}.nii.gz").dataobj)
 
 
-def test_margins_around_the_vertebrae_are_those_stated(tiny_pair):
+def test_margins_around_the_vertebrae_are_those_stated(tiny_pair, ideal_heads):
     fine = tiny_pair.ct.grid
     grid = fine.crop((-60, -60, -90), np.add(fine.shape, (120, 120, 180)))
     truth = resample(tiny_pair.vertebrae, grid)
-    found = spine_box(heads_of(tiny_pair, grid, (22, 23, 24)))
+    found = spine_box(ideal_heads(grid, (22, 23, 24)))
     bone = grid.world(np.argwhere(truth.data > 0))
     corners = found.corners()
     np.testing.assert_allclose(bone.min(0) - corners.min(0), MARGIN_MM)
     np.testing.assert_allclose(corners.max(0) - bone.max(0), MARGIN_MM)
 
 
-def test_the_box_ends_with_the_image_and_there_is_none_without_a_spine(tiny_pair):
+def test_the_box_ends_with_the_image_and_there_is_none_without_a_spine(tiny_pair, ideal_heads):
     grid = tiny_pair.ct.grid
-    assert spine_box(heads_of(tiny_pair, grid, (22, 23, 24))).shape[2] == grid.shape[2]
-    assert spine_box(heads_of(tiny_pair, grid, ())) is None
+    assert spine_box(ideal_heads(grid, (22, 23, 24))).shape[2] == grid.shape[2]
+    assert spine_box(ideal_heads(grid, ())) is None
 
 
 @pytest.mark.parametrize(("name", "mode"), [("tiny", "regress"), ("drawn", "mc")])

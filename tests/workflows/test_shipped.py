@@ -16,7 +16,6 @@ from spinect.errors import BundleError, ConfigError, ResourceError
 from spinect.evaluation.overlap import dice
 from spinect.geometry import Grid
 from spinect.geometry.resample import resample
-from spinect.inference import MaskHeads
 from spinect.io import write_volume
 from spinect.methods.registry import build
 from spinect.workflows import shipped
@@ -138,38 +137,21 @@ def test_run_with_untrained_masks(tiny_bundle, vertebrae_bundle, mr_file, tmp_pa
     assert "segment" in record.seconds
 
 
-def _heads_of(pair, grid, vertebrae):
-    """Ideal heads of the tiny pair on a grid; no vertebra where `vertebrae` is False."""
-    truth = resample(pair.vertebrae, grid).data * vertebrae
-    parts = resample(pair.subregions, grid).data * vertebrae
-    classes = np.where(parts == 50, 2, np.where(parts == 42, 4, 0)).astype(np.uint8)
-    offset, centre = np.zeros((3, *grid.shape), np.int8), np.zeros(grid.shape)
-    index = np.indices(grid.shape)
-    for number in np.unique(truth[truth > 0]):
-        own = truth == number
-        away = np.argwhere(own & (parts == 50)).mean(0).round()[:, None, None, None] - index
-        offset[:, own] = away[:, own]
-        centre = np.maximum(centre, np.exp(-(away**2).sum(0) / 32))
-    vertebra = np.where(truth > 0, 255, 0).astype(np.uint8)
-    inside = np.ones(grid.shape, bool)
-    return MaskHeads(grid, classes, vertebra, (centre * 255).astype(np.uint8), offset, inside)
-
-
 @pytest.mark.parametrize("found", [True, False])
 def test_masks_confidence_and_table_reach_the_outputs(
-    tiny_bundle, vertebrae_bundle, mr_file, tmp_path, tiny_pair, monkeypatch, found
+    tiny_bundle, vertebrae_bundle, mr_file, tmp_path, tiny_pair, monkeypatch, found, ideal_heads
 ):
     """Networks that answer with the truth, or with no vertebra at all."""
     assert vertebrae_bundle.exists()
     monkeypatch.setattr(
         "spinect.segmentation.embedded.predict_masks",
-        lambda ct, *_args, **_options: _heads_of(tiny_pair, ct.grid, found),
+        lambda ct, *_args, **_options: ideal_heads(ct.grid, None if found else ()),
     )
     translated = shipped.translate
 
     def translate(mr, bundle, **options):
         made = translated(mr, bundle, **options)
-        return replace(made, masks=_heads_of(tiny_pair, made.grid, found))
+        return replace(made, masks=ideal_heads(made.grid, None if found else ()))
 
     monkeypatch.setattr(shipped, "translate", translate)
     out = tmp_path / "out"
